@@ -1,0 +1,1 @@
+"""Telling the others: from the stream to each endpoint."""

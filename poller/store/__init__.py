@@ -1,0 +1,1 @@
+"""All that is kept, in Redis; the only room that imports redis."""

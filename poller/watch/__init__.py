@@ -1,0 +1,1 @@
+"""Noticing what changed: polls a source and commits what is new."""
