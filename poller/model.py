@@ -47,7 +47,7 @@ def rfc3339(at: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One typed change as it stands in the stream; `body` is the whole CloudEvent, the bytes that are sent."""
+    """One typed change as it stands in the stream; `body` is the whole CloudEvent, byte for byte as sent."""
 
     id: str
     type: str

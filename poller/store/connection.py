@@ -34,16 +34,6 @@ _TRY_AGAIN = (
     "OOM",
     "MISCONF",
 )
-    "LOADING",
-    "READONLY",
-    "MASTERDOWN",
-    "TRYAGAIN",
-    "CLUSTERDOWN",
-    "BUSY",
-    "NOREPLICAS",
-    "OOM",
-    "MISCONF",
-)
 
 
 @dataclass(frozen=True)
@@ -76,9 +66,7 @@ def translated() -> Iterator[None]:
         raise StoreUnavailable(msg) from exc
     except faults.ResponseError as exc:
         text = str(exc)
-        if isinstance(exc, (faults.ReadOnlyError, faults.OutOfMemoryError)) or text.startswith(
-            _TRY_AGAIN
-        ):
+        if isinstance(exc, (faults.ReadOnlyError, faults.OutOfMemoryError)) or text.startswith(_TRY_AGAIN):
             msg = f"Redis cannot take this now: {text}"
             raise StoreUnavailable(msg) from exc
         msg = f"Redis refused: {text}"
