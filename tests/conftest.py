@@ -1,0 +1,109 @@
+"""What every test may ask for: a store on fakeredis and on a real server, a clean environment, --long."""
+
+import inspect
+import os
+from collections.abc import AsyncIterator, Iterator
+from fnmatch import fnmatchcase
+
+import pytest
+import realserver
+from fakeredis import FakeAsyncRedis, FakeServer
+from realserver import RealServer
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from poller.store.connection import Connection
+from poller.store.keys import Keys
+
+OURS = ("POLLER_", "DRUM_", "CLOSE_", "PIPEDRIVE_", "REDIS_URL")
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+
+WITH_TTL = {"budget", "blocked"}
+"""Methods of Keys whose keys must never be left without a TTL; every other one is permanent."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add --long."""
+    parser.addoption("--long", action="store_true", help="also run the long form of each check")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip what is marked long, with the reason, unless --long was given."""
+    if config.getoption("--long"):
+        return
+    for item in items:
+        if "long" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="the long form; run with --long"))
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting, token or proxy of the machine reaches a test."""
+    for name in list(os.environ):
+        if name.startswith(OURS) or name.lower() in PROXIES:
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def real_server() -> Iterator[RealServer]:
+    """One real server for the session (with xdist: for each worker)."""
+    server = realserver.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def redis_url(real_server: RealServer) -> str:
+    """URL of the real server, emptied."""
+    real_server.flush()
+    return real_server.url
+
+
+@pytest.fixture
+def keys() -> Keys:
+    """The names of all keys under the default prefix."""
+    return Keys()
+
+
+@pytest.fixture(params=["fakeredis", "valkey"])
+async def connection(request: pytest.FixtureRequest) -> AsyncIterator[Connection]:
+    """A Connection to an empty store: the same test runs on fakeredis and on the real server.
+
+    At the end every key that is left must have a TTL or be one of the permanent ones of Keys.
+    """
+    if request.param == "fakeredis":
+        server = FakeServer()
+        opened = Connection(fake_client(server), fake_client(server))
+    else:
+        opened = Connection.open(request.getfixturevalue("redis_url"))
+    try:
+        yield opened
+        await no_key_without_end(opened.commands)
+    finally:
+        await opened.close()
+
+
+def fake_client(server: FakeServer) -> Redis:
+    """A client on an in-process server, without retries like the real one."""
+    return FakeAsyncRedis(server=server, retry=Retry(NoBackoff(), 0))
+
+
+def permanent_patterns() -> list[str]:
+    """Glob of every permanent key, under any prefix."""
+    names = [name for name, _ in inspect.getmembers(Keys, inspect.isfunction) if not name.startswith("_")]
+    every = [(name, getattr(Keys("*"), name)) for name in names if name not in WITH_TTL]
+    return [build(*["*"] * len(inspect.signature(build).parameters)) for _, build in every]
+
+
+async def no_key_without_end(client: Redis) -> None:
+    """Fail if a key is left that has no TTL and is not permanent."""
+    patterns = permanent_patterns()
+    leaked = []
+    async for raw in client.scan_iter(count=1000):
+        key = raw.decode()
+        listed = any(fnmatchcase(key, pattern) for pattern in patterns)
+        if not listed and await client.pttl(raw) == -1:
+            leaked.append(key)
+    if leaked:
+        pytest.fail(f"keys left without a TTL that Keys does not list as permanent: {sorted(leaked)}")
