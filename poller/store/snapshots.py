@@ -1,0 +1,146 @@
+"""What was last seen of every record, and the one commit that moves it together with the stream."""
+
+import asyncio
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from poller.errors import Conflict, Fenced, StoreRefused, StoreUnavailable
+from poller.model import Event, fields_of
+
+from .connection import Connection, Script, translated
+from .keys import STATE_VERSION, Keys
+
+MOST_CHANGES = 1_000
+"""Records in one commit: 5.6 ms of the server's time (house.md); more would hold everybody up."""
+_RESENDS_S = (0.1, 0.5, 2.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Commit:
+    """What moves together: all of it, or nothing."""
+
+    prints: Mapping[str, Mapping[str, bytes | None]] = field(default_factory=dict)
+    """kind -> id -> fingerprint of its row; None where it is no longer listed."""
+    records: Mapping[str, Mapping[str, bytes | None]] = field(default_factory=dict)
+    """kind -> id -> what is known of it; None forgets it."""
+    events: Sequence[Event] = ()
+    memory: Mapping[str, bytes] = field(default_factory=dict)
+    """What the source as a whole remembers."""
+
+
+class Snapshots:
+    """One source's records, for as long as its lease is held."""
+
+    def __init__(self, connection: Connection, keys: Keys, source: str, *, fence: int) -> None:
+        self._connection = connection
+        self._redis: Any = connection.commands
+        self._keys = keys
+        self._source = source
+        self._fence = fence
+        self._version = 0
+
+    async def open(self) -> dict[str, bytes]:
+        """Read what the source remembers; from here on commits build on this version.
+
+        Raises:
+            StoreRefused: the state was written by a newer poller.
+        """
+        with translated():
+            head = await self._redis.hgetall(self._keys.head(self._source))
+        memory = {name.decode(): value for name, value in head.items()}
+        state = int(memory.pop("state", STATE_VERSION))
+        if state > STATE_VERSION:
+            msg = (
+                f"source {self._source!r}: its state has version {state}, this poller knows {STATE_VERSION}: "
+                f"run the newer poller, or another redis.prefix"
+            )
+            raise StoreRefused(msg)
+        self._version = int(memory.pop("version", 0))
+        memory.pop("commit", None)
+        return memory
+
+    async def prints(self, kind: str, ids: Sequence[str]) -> list[bytes | None]:
+        """The fingerprints of these rows as last seen, None where a record is not listed."""
+        with translated():
+            found: list[bytes | None] = await self._redis.hmget(self._keys.prints(self._source, kind), ids)
+        return found
+
+    async def listed(self, kind: str) -> int:
+        """How many records of a kind are listed."""
+        with translated():
+            return int(await self._redis.hlen(self._keys.prints(self._source, kind)))
+
+    async def listed_ids(self, kind: str) -> set[str]:
+        """The ids of all records of a kind that are listed."""
+        with translated():
+            ids = await self._redis.hkeys(self._keys.prints(self._source, kind))
+        return {key.decode() for key in ids}
+
+    async def records(self, kind: str, ids: Iterable[str]) -> dict[str, bytes]:
+        """What is known of these records; what was never seen is left out."""
+        wanted = list(ids)
+        if not wanted:
+            return {}
+        with translated():
+            found = await self._redis.hmget(self._keys.records(self._source, kind), wanted)
+        return {key: value for key, value in zip(wanted, found, strict=True) if value is not None}
+
+    async def commit(self, change: Commit) -> None:
+        """Move everything in one script, or nothing; a lost reply is asked again by the commit's id.
+
+        Raises:
+            Fenced: another replica polls this source now. Conflict: somebody committed in between.
+            StoreUnavailable: no reply after several tries; `open` tells what stands.
+        """
+        keys, args = self._written(change)
+        for pause_s in (*_RESENDS_S, None):
+            try:
+                reply = await self._connection.run(_COMMIT, keys, args)
+            except StoreUnavailable:
+                if pause_s is None:
+                    raise
+                await asyncio.sleep(pause_s)
+            else:
+                break
+        self._judge(reply)
+
+    def _judge(self, reply: bytes) -> None:
+        match reply:
+            case b"OK" | b"DUPLICATE":
+                self._version += 1
+            case b"FENCED":
+                msg = f"source {self._source!r}: another replica polls it now; nothing was written"
+                raise Fenced(msg)
+            case b"CONFLICT":
+                msg = f"source {self._source!r}: version {self._version} has moved on; nothing was written"
+                raise Conflict(msg)
+            case _:
+                msg = f"source {self._source!r}: {reply!r} holds a wrong type: is redis.prefix shared?"
+                raise StoreRefused(msg)
+
+    def _written(self, change: Commit) -> tuple[list[str], list[Any]]:
+        hashes: dict[str, Mapping[str, bytes | None]] = {
+            self._keys.head(self._source): change.memory,
+            **{self._keys.prints(self._source, kind): rows for kind, rows in change.prints.items()},
+            **{self._keys.records(self._source, kind): rows for kind, rows in change.records.items()},
+        }
+        keys = [self._keys.source_lease(self._source), self._keys.events(self._source), *hashes]
+        args: list[Any] = [self._fence, self._version, secrets.token_hex(12), STATE_VERSION]
+        for rows in hashes.values():
+            puts = [item for row in rows.items() if row[1] is not None for item in row]
+            drops = [key for key, value in rows.items() if value is None]
+            args += [len(puts), *puts, len(drops), *drops]
+        for event in change.events:
+            args += fields_of(event).values()
+        return keys, args
+
+
+_COMMIT = Script("commit")
+
+
+async def register(connection: Connection, keys: Keys, source: str) -> None:
+    """Let consumers find the source's stream."""
+    with translated():
+        await connection.commands.sadd(keys.sources(), source)

@@ -1,0 +1,117 @@
+"""What is known of a record, and the events made of it: ids, revisions, envelopes. Pure."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from poller.model import Event, dumps, rfc3339
+
+from .diff import sort_key
+
+
+class Known(msgspec.Struct, omit_defaults=True):
+    """Everything that is kept of one record."""
+
+    row: dict[str, Any] | None = None
+    """Its list view as last seen."""
+    row_at: float = 0.0
+    """Start of the request that gave it (Unix seconds)."""
+    detail: dict[str, Any] | None = None
+    """Its detail view as last read, without what is a record of its own."""
+    detail_at: float = 0.0
+    revision: int = 0
+    counts: dict[str, int] = {}
+    """How often each type has happened to it."""
+    gone: str = ""
+    """Why it is no longer listed: "removed", or "moved" to its sibling list."""
+    gone_at: float = 0.0
+    meaning: str | None = None
+    """open, won or lost, where its own detail view told; None: as its status usually means."""
+    parent: str = ""
+    children: list[str] = []
+    amount: str | None = None
+    """The deal's amount last known, kept for when the win hides it."""
+
+    @property
+    def object(self) -> dict[str, Any]:
+        """The record as now known: its list view, and what only the detail view has."""
+        return {**(self.detail or {}), **(self.row or {})}
+
+
+_decoder = msgspec.json.Decoder(Known, float_hook=Decimal)
+
+
+def known_of(data: bytes | None) -> Known | None:
+    """Read what was kept of a record; None where nothing was."""
+    return None if data is None else _decoder.decode(data)
+
+
+def kept(known: Known) -> bytes:
+    """Write what is to be kept of a record."""
+    return dumps(known)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Between which two moments something changed (Unix seconds)."""
+
+    not_before: float
+    not_after: float
+
+
+def by_content(suffix: str) -> bool:
+    """Whether this type's id is a hash of the new values (contract §4) rather than of a count."""
+    return suffix in ("updated", "status_changed", "stage_changed", "phase_changed")
+
+
+def make(
+    known: Known,
+    *,
+    source: str,
+    subject: str,
+    type_: str,
+    bounds: Bounds,
+    object_: Mapping[str, Any],
+    previous: Mapping[str, Any] | None = None,
+    changed: tuple[str, ...] = (),
+    deal: Mapping[str, str | None] | None = None,
+    detected_at: float,
+) -> Event:
+    """Make the next event of a record, and count it in `known`.
+
+    The id follows contract §4: the same transition found again has the same id, and every real
+    transition another.
+    """
+    suffix = type_.rpartition(".")[2]
+    known.revision += 1
+    known.counts = {**known.counts, suffix: known.counts.get(suffix, 0) + 1}
+    told: object = known.counts[suffix]
+    if by_content(suffix):
+        told = [known.revision, {name: object_.get(name) for name in changed}]
+    event_id = "evt_" + hashlib.sha256(sort_key([source, subject, type_, told])).hexdigest()[:40]
+    time = rfc3339(detected_at)
+    data: dict[str, Any] = {
+        "object": object_,
+        "previous": previous or {},
+        "changed": sorted(changed),
+        "observed": {"not_before": rfc3339(bounds.not_before), "not_after": rfc3339(bounds.not_after)},
+    }
+    if deal is not None:
+        data["deal"] = deal
+    body = dumps(
+        {
+            "specversion": "1.0",
+            "id": event_id,
+            "source": source,
+            "type": type_,
+            "subject": subject,
+            "time": time,
+            "datacontenttype": "application/json",
+            "data": {**data, "revision": known.revision},
+        }
+    )
+    return Event(id=event_id, type=type_, subject=subject, time=time, body=body)

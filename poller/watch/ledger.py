@@ -1,0 +1,148 @@
+"""What a source as a whole remembers, and the next commit while it is being written. Pure."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from poller.model import Event
+from poller.store.snapshots import Commit
+
+from .events import Bounds, Known, kept, make
+from .sources.base import Kind
+
+
+class ListMemory(msgspec.Struct, omit_defaults=True):
+    """What is remembered of one list."""
+
+    baselined: bool = False
+    swept_at: float = 0.0
+    """Start of the last complete sweep (Unix seconds)."""
+    top: int = 0
+    """Highest id of the account known when that sweep began: a new id above it was created since."""
+    pages: int = 0
+    tries: int = 0
+    """Complete sweeps that could not be the baseline because the list moved under them."""
+    held: int = 0
+    """How many records are suspect while removals wait; 0 when nothing is held."""
+    released: bool = False
+    """An operator said that what is missing is really gone."""
+    strange: bool = False
+    """Its first page shared no id with what is known: another account's token."""
+    turn: int = 0
+    """Where the search for wins among held records goes on."""
+    missing: dict[str, float] = {}
+    """Ids that answered 404 on both resources, and when they first did."""
+
+
+class Memory(msgspec.Struct, omit_defaults=True):
+    """What is remembered of the source."""
+
+    lists: dict[str, ListMemory] = {}
+    top: int = 0
+    meanings: dict[str, str] = {}
+    """Status id -> open, won or lost, as learned from records that have it."""
+    unlearned: dict[str, list[str]] = {}
+    """Status id -> a few records from which its meaning can be learned."""
+    names: dict[str, str] = {}
+    """What was renamed -> its name now, so that a rename is said once."""
+    baselined: bool = False
+    suspended: str = ""
+    """Why the source is suspended; empty while it is not."""
+    self: Known = msgspec.field(default_factory=Known)
+    """The source as a subject of its own events."""
+
+
+_decoder = msgspec.json.Decoder(Memory)
+_FIELD = "memory"
+
+
+def remembered(memory: Mapping[str, bytes], lists: tuple[str, ...]) -> Memory:
+    """Read what the source remembers; a new source remembers nothing."""
+    stored = memory.get(_FIELD)
+    found = _decoder.decode(stored) if stored else Memory()
+    found.lists = {kind: found.lists.get(kind, ListMemory()) for kind in lists}
+    return found
+
+
+class Ledger:
+    """One commit while it is being written."""
+
+    def __init__(self, source: str, kind: str, *, detected_at: float) -> None:
+        self._source = source
+        self._path = f"/{kind}/{source}"
+        self._detected_at = detected_at
+        self.prints: dict[str, dict[str, bytes | None]] = {}
+        self.records: dict[str, dict[str, bytes | None]] = {}
+        self.events: list[Event] = []
+
+    def __len__(self) -> int:
+        return sum(map(len, self.records.values()))
+
+    def clear(self) -> None:
+        """Begin anew after a part was committed."""
+        self.prints, self.records, self.events = {}, {}, []
+
+    def row(self, kind: str, record_id: str, fingerprint: bytes | None) -> None:
+        """Note what the list shows of a record; None: it is no longer listed."""
+        self.prints.setdefault(kind, {})[record_id] = fingerprint
+
+    def keep(self, kind: str, record_id: str, known: Known) -> None:
+        """Note what is now known of a record. Call it after the record's event was said."""
+        self.records.setdefault(kind, {})[record_id] = kept(known)
+
+    def say(
+        self,
+        kind: Kind,
+        record_id: str,
+        known: Known,
+        suffix: str,
+        *,
+        bounds: Bounds,
+        object_: Mapping[str, Any] | None = None,
+        previous: Mapping[str, Any] | None = None,
+        changed: tuple[str, ...] = (),
+        deal: Mapping[str, str | None] | None = None,
+    ) -> None:
+        """Say what happened to a record."""
+        event = make(
+            known,
+            source=self._path,
+            subject=f"{kind.name}/{record_id}",
+            type_=kind.type(suffix),
+            bounds=bounds,
+            object_=known.object if object_ is None else object_,
+            previous=previous,
+            changed=changed,
+            deal=deal,
+            detected_at=self._detected_at,
+        )
+        self.events.append(event)
+
+    def say_source(
+        self,
+        memory: Memory,
+        suffix: str,
+        object_: Mapping[str, Any],
+        *,
+        bounds: Bounds | None = None,
+        previous: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Say what happened to the source as a whole."""
+        event = make(
+            memory.self,
+            source=self._path,
+            subject=f"source/{self._source}",
+            type_=f"poller.source.{suffix}",
+            bounds=bounds or Bounds(self._detected_at, self._detected_at),
+            object_=object_,
+            previous=previous,
+            changed=tuple(previous or ()),
+            detected_at=self._detected_at,
+        )
+        self.events.append(event)
+
+    def commit(self, memory: bytes | None) -> Commit:
+        """Everything noted, and the memory where it has moved, as one commit."""
+        told = {} if memory is None else {_FIELD: memory}
+        return Commit(prints=self.prints, records=self.records, events=self.events, memory=told)

@@ -1,0 +1,12 @@
+"""The registry: one CRM, one file, one line."""
+
+from collections.abc import Mapping
+
+from .base import Account, Source
+from .drum import Drum
+
+SOURCES: Mapping[str, type[Drum]] = {
+    "drum": Drum,
+}
+
+__all__ = ["SOURCES", "Account", "Source"]
