@@ -1,0 +1,245 @@
+"""From file, environment and command line to Settings, or to every problem that stands in the way."""
+
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
+
+from poller.errors import SettingsError
+
+from . import environment, file, wording
+from .layers import Layer, Leaf, build, flatten
+from .models import Settings
+from .origins import Origin, Path_, dotted
+from .values import format_duration, is_loopback, split_url
+
+FILE_NAME = "poller.toml"
+DOTENV_NAME = ".env"
+SHORTEST_WEB_TOKEN = 16  # characters
+LARGEST_FILE = 1_048_576  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What was found to read: the settings file's text and path, the variables, and what `.env` holds."""
+
+    text: str
+    path: Path | None
+    variables: environment.Variables
+    problems: tuple[str, ...] = ()
+    lost: bool = False
+    """The settings file is there and cannot be read."""
+    directory: Path = Path()
+    """What relative paths in variables are relative to."""
+
+
+def load(
+    config: Path | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    directory: Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Settings:
+    """Read the settings: command line over environment over file over default (contract §2).
+
+    The file is `config`, else POLLER_CONFIG, else `poller.toml` in `directory` (the current one)
+    if it is there. A `.env` beside it gives what the environment does not set. `overrides` is what
+    the command line says, as a nested table.
+
+    Raises:
+        SettingsError: with every problem there is, none of them showing a secret.
+    """
+    given = find(config, environ=os.environ if environ is None else environ, directory=directory or Path())
+    settings = compose(given, overrides=overrides or {})
+    settings._warnings += _permissions(given)
+    return settings
+
+
+def find(config: Path | None, *, environ: Mapping[str, str], directory: Path) -> Given:
+    """Read the settings file and the `.env` beside it."""
+    path = _config_path(config, environ, directory)
+    text, problems = "", list[str]()
+    if path is not None:
+        text, problems = _text(path, "name a file that can be read with --config or POLLER_CONFIG")
+    lost = bool(problems)
+    beside = (path.parent if path else directory) / DOTENV_NAME
+    dotenv: dict[str, str] = {}
+    if beside.is_file():
+        lines, unread = _text(beside, "give yourself the right to read it, or take it away")
+        dotenv, bad = environment.read_dotenv(lines, beside)
+        problems += unread + bad
+    variables = environment.join(environ, dotenv, beside if dotenv else None)
+    return Given(text, path, variables, tuple(problems), lost, directory)
+
+
+def compose(given: Given, *, overrides: Mapping[str, Any]) -> Settings:
+    """Put the layers over each other and judge the whole.
+
+    Raises:
+        SettingsError: with every problem there is.
+    """
+    layers, warnings = _layers(given, overrides)
+    problems = [*given.problems, *(line for layer in reversed(layers) for line in layer.problems)]
+    origins: dict[Path_, Origin] = {}
+    for layer in reversed(layers):
+        origins.update(layer.origins)
+    failed = {path for layer in layers for path in layer.failed}
+    problems += _contradictions(layers[-2].values, given)
+    lost = given.lost or any(layer.lost for layer in layers)
+    try:
+        settings = _validated(layers)
+    except ValidationError as exc:
+        found = [wording.problem(error, origins) for error in exc.errors(include_url=False)]
+        problems += [line for path, line in found if not lost and not _under(path, failed)]
+        raise SettingsError(list(dict.fromkeys(problems))) from None  # the cause may quote a secret
+    if problems:
+        raise SettingsError(list(dict.fromkeys(problems)))
+    settings._origins = origins
+    settings._warnings = (*warnings, *_judge(settings))
+    return settings
+
+
+def _config_path(config: Path | None, environ: Mapping[str, str], directory: Path) -> Path | None:
+    named = config or (Path(environ[environment.CONFIG]) if environ.get(environment.CONFIG) else None)
+    path = directory / (named.expanduser() if named else FILE_NAME)
+    return path if named is not None or path.exists() else None
+
+
+def _text(path: Path, remedy: str) -> tuple[str, list[str]]:
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(LARGEST_FILE + 1)
+        if len(data) > LARGEST_FILE:
+            return "", [f"{path} is larger than {LARGEST_FILE} bytes; {remedy}"]
+        return data.decode("utf-8-sig"), []
+    except OSError as exc:
+        return "", [f"{path} cannot be read ({exc.strerror}); {remedy}"]
+    except UnicodeDecodeError as exc:
+        return "", [f"{path} is not UTF-8 (at byte {exc.start}); save it as UTF-8"]
+
+
+def _layers(given: Given, overrides: Mapping[str, Any]) -> tuple[list[Layer], list[str]]:
+    """Highest first: command line, environment, names that others use too, file, what goes without saying."""
+    origin = Origin("command line")
+    leaves = [Leaf(path, value, Origin(origin.kind, "", dotted(path))) for path, value in flatten(overrides)]
+    referenced = file.references(given.text)
+    found = environment.read(given.variables, referenced=referenced, directory=given.directory)
+    path = given.path or Path(FILE_NAME)
+    written = file.read(given.text, path=path, variables=given.variables.all)
+    layers = [build(leaves, directory=given.directory), found.named, found.fallback, written, found.implied]
+    return layers, found.warnings
+
+
+def _validated(layers: Iterable[Layer]) -> Settings:
+    tables = [layer.values for layer in layers]
+
+    class Layered(Settings):
+        """Settings whose sources are these layers."""
+
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            *_: PydanticBaseSettingsSource,
+            **__: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return tuple(InitSettingsSource(settings_cls, init_kwargs=table) for table in tables)
+
+    Layered.__name__ = Settings.__name__  # how it was put together is no news in a repr
+    return Layered()
+
+
+def _under(path: Path_, failed: set[Path_]) -> bool:
+    return any(path[: len(known)] == known or known[: len(path)] == path for known in failed)
+
+
+def _contradictions(written: Mapping[str, Any], given: Given) -> list[str]:
+    """A Drum token for a source that the file says is something else."""
+    sources = written.get("sources")
+    drum = sources.get("drum") if isinstance(sources, dict) else None
+    kind = drum.get("kind", "drum") if isinstance(drum, dict) else "drum"
+    if kind == "drum" or not given.variables.all.get("POLLER_DRUM_TOKEN"):
+        return []
+    said = f'POLLER_DRUM_TOKEN is for a source of kind drum, but sources.drum.kind = "{kind}"'
+    return [f"{said}; give that source another name"]
+
+
+def _judge(settings: Settings) -> list[str]:
+    """What is allowed and yet deserves a word."""
+    return [*_judge_web(settings), *_judge_sources(settings), *_judge_webhooks(settings)]
+
+
+def _judge_web(settings: Settings) -> list[str]:
+    token = settings.web.token
+    if token is None or len(token.get_secret_value()) >= SHORTEST_WEB_TOKEN:
+        return []
+    return [
+        f"web.token is shorter than {SHORTEST_WEB_TOKEN} characters and can be guessed; take a longer one"
+    ]
+
+
+def _judge_sources(settings: Settings) -> list[str]:
+    warnings = []
+    for (one, left), (two, right) in combinations(settings.sources.items(), 2):
+        if (left.base_url, left.token) == (right.base_url, right.token):
+            warnings.append(
+                f"sources.{one} and sources.{two} read the same account with the same token: "
+                "each change would be published twice; keep one of them"
+            )
+    for name, source in settings.sources.items():
+        if _is_clear(source.base_url):
+            warnings.append(
+                f"sources.{name}.base_url begins with http://: the token travels unencrypted; use https"
+            )
+    return warnings
+
+
+def _judge_webhooks(settings: Settings) -> list[str]:
+    warnings = []
+    kept = settings.redis.retention
+    for name, webhook in settings.webhooks.items():
+        span = sum(webhook.schedule[1:], start=webhook.schedule[0])
+        if span > kept:
+            warnings.append(
+                f"webhooks.{name}.schedule goes on for {format_duration(span)}, longer than redis.retention "
+                f"= {format_duration(kept)}: its last attempts may find nothing; lengthen retention"
+            )
+        if _is_clear(webhook.url.get_secret_value()):
+            warnings.append(f"webhooks.{name}.url begins with http://: events travel unencrypted; use https")
+        warnings += [
+            f'webhooks.{name}.sources = "{pattern}" matches no source; there is {", ".join(settings.sources)}'
+            for pattern in webhook.sources
+            if settings.sources and not any(fnmatchcase(source, pattern) for source in settings.sources)
+        ]
+    return warnings
+
+
+def _is_clear(url: str) -> bool:
+    parts = split_url(url)
+    return parts.scheme == "http" and not is_loopback(parts.hostname or "")
+
+
+def _permissions(given: Given) -> tuple[str, ...]:
+    """A file that others can read and that holds a secret."""
+    warnings = []
+    literal = file.literal_secrets(given.text)
+    if given.path is not None and literal and (mode := _open_to_others(given.path)):
+        warnings.append(
+            f"{given.path} can be read by others (mode {mode}) and holds {', '.join(literal)}: "
+            f"chmod 600 it, or write ${{NAME}} and keep the value elsewhere"
+        )
+    if given.variables.dotenv_path is not None and (mode := _open_to_others(given.variables.dotenv_path)):
+        warnings.append(f"{given.variables.dotenv_path} can be read by others (mode {mode}): chmod 600 it")
+    return tuple(warnings)
+
+
+def _open_to_others(path: Path) -> str:
+    mode = stat.S_IMODE(path.stat().st_mode)
+    return f"{mode:04o}" if mode & (stat.S_IRGRP | stat.S_IROTH) else ""
