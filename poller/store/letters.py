@@ -1,0 +1,161 @@
+"""What is kept of an event on its way to an endpoint, as values and as bytes. No Redis in here."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+
+from poller.model import Event
+
+Position = tuple[int, int]
+"""A stream's entry id as numbers: milliseconds and sequence."""
+
+
+def position(place: str) -> Position:
+    """Read an entry id, e.g. `1763800000000-0`."""
+    ms, _, seq = place.partition("-")
+    return int(ms), int(seq or 0)
+
+
+def place_of(where: Position) -> str:
+    """Write an entry id."""
+    return f"{where[0]}-{where[1]}"
+
+
+class Meta(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What is known of an event that waits or is dead, besides its body."""
+
+    id: str
+    type: str
+    subject: str
+    time: str
+    attempts: int = 0
+    first: float = 0.0
+    """Unix time of the first attempt."""
+    last: float = 0.0
+    why: str = ""
+    """The last answer: a status or a fault, or why it never got one."""
+    died: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """An event that waits or is dead: its place in the stream, what became of it, its body."""
+
+    place: str
+    meta: Meta
+    body: bytes
+    at: float = 0.0
+    """When it is due, or when it died (Unix seconds)."""
+
+    @property
+    def event(self) -> Event:
+        """The event as it stood in the stream, byte for byte."""
+        meta = self.meta
+        return Event(id=meta.id, type=meta.type, subject=meta.subject, time=meta.time, body=self.body)
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Meta)
+
+
+def record(meta: Meta, body: bytes) -> bytes:
+    """Pack a line of what is known and the body untouched: its bytes outlive the stream's trimming."""
+    return _encoder.encode(meta) + b"\n" + body
+
+
+def letter(place: str, packed: bytes, *, at: float = 0.0) -> Letter:
+    """Unpack what `record` packed."""
+    head, _, body = packed.partition(b"\n")
+    return Letter(place, _decoder.decode(head), body, at)
+
+
+def event_of(fields: dict[bytes, bytes]) -> Event:
+    """Read an event from the fields of its entry (contract §6)."""
+    return Event(
+        id=fields[b"id"].decode(),
+        type=fields[b"type"].decode(),
+        subject=fields[b"subject"].decode(),
+        time=fields[b"time"].decode(),
+        body=fields[b"event"],
+    )
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One attempt as the log of attempts keeps it. Never a secret, never a URL."""
+
+    at: float
+    source: str
+    place: str
+    event: str
+    type: str
+    subject: str
+    attempt: int
+    outcome: str
+    """delivered, later, dead, probe (failed, and cost no attempt) or gone."""
+    status: int | None = None
+    fault: str = ""
+    detail: str = ""
+    ms: float = 0.0
+    excerpt: str = ""
+    next: float | None = None
+    """Unix time of the next attempt."""
+
+
+class Notice(msgspec.Struct, kw_only=True):
+    """An operational event that is still to be written into a source's stream."""
+
+    id: str
+    """Stays the same when it is announced again after a crash."""
+    source: str
+    type: str
+    object: dict[str, Any]
+
+
+class EndpointState(msgspec.Struct, kw_only=True):
+    """What is known of an endpoint over all sources; times are Unix seconds, 0 for never."""
+
+    failing_since: float = 0.0
+    failures: int = 0
+    last_success: float = 0.0
+    up_since: float = 0.0
+    paused_until: float = 0.0
+    probing_since: float = 0.0
+    probes: int = 0
+    probe_at: float = 0.0
+    disabled: str = ""
+    """"", gone (410), silent (72 h), operator."""
+    disabled_at: float = 0.0
+    said: str = ""
+
+    def word(self, *, now: float) -> Literal["disabled", "probing", "paused", "failing", "ok"]:
+        """Say in a word how it fares."""
+        if self.disabled:
+            return "disabled"
+        if self.probing_since:
+            return "probing"
+        if self.paused_until > now:
+            return "paused"
+        return "failing" if self.failing_since else "ok"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """How one endpoint stands with one source."""
+
+    source: str
+    endpoint: str
+    waiting: int = 0
+    dead: int = 0
+    lag: int = 0
+    """Entries of the stream that it has not come to yet."""
+    oldest_waiting: float | None = None
+    """Detection time (Unix seconds) of the oldest event that is neither delivered nor dead."""
+    delivered: int = 0
+    died: int = 0
+    filtered: int = 0
+    unsure: int = 0
+    """Events that the filter failed on, and that passed."""
+    lost: int = 0
+    """Entries that retention took before they were sent."""
+    recovering: bool = False

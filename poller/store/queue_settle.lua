@@ -1,0 +1,39 @@
+-- Settle attempts: outcome, next attempt and acknowledgement at once, under the holder's fence.
+-- KEYS: place, waiting, tries, dead
+-- ARGV: fence, batch id, cursor, ordinal, holes, n, then n pairs of counter and increment,
+--       then for each event: done | wait | dead, entry id, score, record
+-- Reply: OK, DONE (this batch was settled before) or FENCED.
+local place, waiting, tries, dead = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local held = tonumber(redis.call('HGET', place, 'fence') or '0')
+if tonumber(ARGV[1]) < held then
+  return 'FENCED'
+end
+if redis.call('HGET', place, 'batch') == ARGV[2] then
+  return 'DONE'
+end
+-- Nothing is rolled back: whatever could fail has to fail before the first write.
+redis.call('ZCARD', waiting)
+redis.call('HLEN', tries)
+redis.call('ZCARD', dead)
+local first = 7 + 2 * tonumber(ARGV[6])
+redis.call('HSET', place, 'fence', ARGV[1], 'batch', ARGV[2],
+  'cursor', ARGV[3], 'ordinal', ARGV[4], 'holes', ARGV[5])
+for i = 7, first - 1, 2 do
+  redis.call('HINCRBY', place, ARGV[i], ARGV[i + 1])
+end
+for i = first, #ARGV, 4 do
+  local what, id = ARGV[i], ARGV[i + 1]
+  if what == 'done' then
+    redis.call('ZREM', waiting, id)
+    redis.call('ZREM', dead, id)
+    redis.call('HDEL', tries, id)
+  elseif what == 'wait' then
+    redis.call('ZADD', waiting, ARGV[i + 2], id)
+    redis.call('HSET', tries, id, ARGV[i + 3])
+  else
+    redis.call('ZREM', waiting, id)
+    redis.call('ZADD', dead, ARGV[i + 2], id)
+    redis.call('HSET', tries, id, ARGV[i + 3])
+  end
+end
+return 'OK'
