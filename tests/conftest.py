@@ -84,6 +84,15 @@ async def connection(request: pytest.FixtureRequest) -> AsyncIterator[Connection
         await opened.close()
 
 
+@pytest.fixture
+async def fakestore() -> AsyncIterator[Connection]:
+    """A Connection to fakeredis alone, whose TIME follows a patched clock (time_machine)."""
+    server = FakeServer()
+    opened = Connection(fake_client(server), fake_client(server))
+    yield opened
+    await opened.close()
+
+
 def fake_client(server: FakeServer) -> Redis:
     """A client on an in-process server, without retries like the real one."""
     return FakeAsyncRedis(server=server, retry=Retry(NoBackoff(), 0))

@@ -4,13 +4,14 @@ redis-py's own retries are off: they repeat an XADD whose reply was lost. Ours r
 its commit id, or not at all. Foreign errors end here, as StoreUnavailable or StoreRefused.
 """
 
+import asyncio
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
-from typing import Any
+from typing import Any, TypeVar
 
 from redis import exceptions as faults
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -23,17 +24,45 @@ COMMAND_TIMEOUT_S = 5.0
 OLDEST_VERSION = (7, 0)
 """XAUTOCLAIM's third reply and script flags; Debian 12 ships 7.0."""
 
-_TRY_AGAIN = (
-    "LOADING",
-    "READONLY",
-    "MASTERDOWN",
-    "TRYAGAIN",
-    "CLUSTERDOWN",
-    "BUSY",
-    "NOREPLICAS",
-    "OOM",
-    "MISCONF",
+LONGEST_BLOCK_S = 30.0
+"""A read that waits longer would notice a dead peer too late."""
+
+_NOT_NOW = (
+    faults.ConnectionError,
+    faults.TimeoutError,
+    faults.ReadOnlyError,
+    faults.OutOfMemoryError,
+    faults.ClusterDownError,
+    faults.TryAgainError,
+    OSError,
+    TimeoutError,
 )
+_NOT_NOW_CODES = ("BUSY", "NOREPLICAS", "MISCONF", "UNBLOCKED", "CLUSTERDOWN", "MASTERDOWN")
+"""Codes that redis-py has no class for, or leaves in the text of a script's error."""
+
+ReplyT = TypeVar("ReplyT")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerInfo:
+    """What the server says of itself."""
+
+    name: str
+    """`redis` or `valkey`."""
+    version: str
+    """Its own version, e.g. 7.0.15 or 9.1.2."""
+    policy: str
+    """maxmemory-policy."""
+    append_only: bool
+    """Without it a restart of the server forgets every snapshot and place."""
+    cluster: bool
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What an operator should know, each with its remedy."""
+        if self.append_only:
+            return ()
+        return ("Redis keeps no append-only file: a restart forgets what was seen. Set `appendonly yes`.",)
 
 
 @dataclass(frozen=True)
@@ -56,21 +85,31 @@ def translated() -> Iterator[None]:
     """Turn redis-py's exceptions into ours.
 
     Raises:
-        StoreUnavailable: no answer, or an answer that says "not now".
+        StoreUnavailable: no answer, or an answer that says "not now"; it may or may not be done.
         StoreRefused: the server will not do this, and trying again will not help.
     """
     try:
         yield
-    except (faults.ConnectionError, faults.TimeoutError, OSError, TimeoutError) as exc:
-        msg = f"Redis cannot be reached: {exc}. Is it running, and is redis.url right?"
+    except faults.AuthenticationError as exc:
+        msg = f"Redis refused the log-in: {exc}. Check user and password in redis.url"
+        raise StoreRefused(msg) from exc
+    except faults.MovedError as exc:
+        msg = "Redis is one node of a cluster, and the key lives on another: name the cluster in redis.url"
+        raise StoreRefused(msg) from exc
+    except _NOT_NOW as exc:
+        msg = f"Redis cannot be reached: {_said(exc)}. Is it running, and is redis.url right?"
         raise StoreUnavailable(msg) from exc
-    except faults.ResponseError as exc:
-        text = str(exc)
-        if isinstance(exc, (faults.ReadOnlyError, faults.OutOfMemoryError)) or text.startswith(_TRY_AGAIN):
+    except faults.RedisError as exc:
+        text = _said(exc)
+        if text.startswith(_NOT_NOW_CODES):
             msg = f"Redis cannot take this now: {text}"
             raise StoreUnavailable(msg) from exc
         msg = f"Redis refused: {text}"
         raise StoreRefused(msg) from exc
+
+
+def _said(exc: BaseException) -> str:
+    return str(exc) or type(exc).__name__
 
 
 class Connection:
@@ -84,19 +123,20 @@ class Connection:
     def open(cls, url: str) -> "Connection":
         """Connect lazily to `url` (redis://, rediss:// or unix://)."""
 
-        def client(timeout: float | None) -> Redis:
+        def client(*, timeout_s: float | None, most: int) -> Redis:
             pool = BlockingConnectionPool.from_url(
                 url,
-                max_connections=64,
+                max_connections=most,
                 timeout=COMMAND_TIMEOUT_S,
-                socket_timeout=timeout,
+                socket_timeout=timeout_s,
                 socket_connect_timeout=COMMAND_TIMEOUT_S,
                 health_check_interval=0,
                 retry=Retry(NoBackoff(), 0),
             )
             return Redis(connection_pool=pool)
 
-        return cls(client(COMMAND_TIMEOUT_S), client(None))
+        # One connection per blocking read: a source's readers must never wait for each other's.
+        return cls(client(timeout_s=COMMAND_TIMEOUT_S, most=64), client(timeout_s=None, most=1000))
 
     async def close(self) -> None:
         """Give both pools back; safe to call twice."""
@@ -115,3 +155,62 @@ class Connection:
                 return await self.commands.evalsha(script.sha, len(keys), *keys, *args)
             except faults.NoScriptError:
                 return await self.commands.eval(script.text, len(keys), *keys, *args)
+
+    async def wait(self, reply: Awaitable[ReplyT], *, block_s: float) -> ReplyT:
+        """Await a read of `blocking` that was told to BLOCK for `block_s` seconds at most.
+
+        The client has no time-out of its own, which would end a longer BLOCK; here the read gets
+        its BLOCK and COMMAND_TIMEOUT_S more, so a peer that died in silence is noticed all the same.
+
+        Raises:
+            StoreUnavailable, StoreRefused: as `translated`.
+        """
+        if not 0 < block_s <= LONGEST_BLOCK_S:
+            msg = f"block_s is {block_s:g}: above 0 (which blocks for ever) and at most {LONGEST_BLOCK_S:g}"
+            raise ValueError(msg)
+        with translated():
+            async with asyncio.timeout(block_s + COMMAND_TIMEOUT_S):
+                return await reply
+
+    async def check(self) -> ServerInfo:
+        """Ask the server what it is, and refuse one that would lose or reject what we keep.
+
+        INFO alone is asked: managed services deny CONFIG.
+
+        Raises:
+            StoreRefused: older than OLDEST_VERSION, or a maxmemory-policy that evicts keys.
+            StoreUnavailable: as `translated`.
+        """
+        with translated():
+            parts = [
+                await self.commands.info(name) for name in ("server", "memory", "persistence", "cluster")
+            ]
+        said = {name: value for part in parts for name, value in part.items()}
+        found = _server_info(said)
+        _refuse_older(str(said.get("redis_version", "0")), found)
+        if found.policy != "noeviction":
+            msg = (
+                f"Redis has maxmemory-policy {found.policy}, which throws keys away when memory is short. "
+                "Set `maxmemory-policy noeviction`"
+            )
+            raise StoreRefused(msg)
+        return found
+
+
+def _server_info(said: dict[str, Any]) -> ServerInfo:
+    name = str(said.get("server_name", "redis"))
+    return ServerInfo(
+        name=name,
+        version=str(said.get(f"{name}_version", said.get("redis_version", "unknown"))),
+        policy=str(said.get("maxmemory_policy", "noeviction")),
+        append_only=bool(said.get("aof_enabled")),
+        cluster=bool(said.get("cluster_enabled")),
+    )
+
+
+def _refuse_older(compatible: str, found: ServerInfo) -> None:
+    numbers = tuple(int(part) for part in compatible.split(".")[:2] if part.isdigit())
+    if numbers < OLDEST_VERSION:
+        needed = ".".join(map(str, OLDEST_VERSION))
+        msg = f"{found.name} {found.version} is too old: poller needs Redis {needed} or newer, or any Valkey"
+        raise StoreRefused(msg)
