@@ -42,6 +42,10 @@ class Keys:
         """List: what operators asked of the source (poll, pause, resume, resync, release)."""
         return f"{self.prefix}:{{{source}}}:requests"
 
+    def report(self, source: str) -> str:
+        """String: what the replica that polls the source last said of it, as JSON."""
+        return f"{self.prefix}:{{{source}}}:report"
+
     # --- one endpoint, in one source's slot ------------------------------------------------
     def place(self, source: str, endpoint: str) -> str:
         """Hash: an endpoint's place in the source's stream, and its counters."""

@@ -144,3 +144,29 @@ async def register(connection: Connection, keys: Keys, source: str) -> None:
     """Let consumers find the source's stream."""
     with translated():
         await connection.commands.sadd(keys.sources(), source)
+
+
+async def ask(connection: Connection, keys: Keys, source: str, request: bytes) -> None:
+    """Leave an operator's request for whoever polls the source."""
+    with translated():
+        await connection.commands.rpush(keys.requests(source), request)
+
+
+async def asked(connection: Connection, keys: Keys, source: str) -> bytes | None:
+    """Take the oldest request; None where nobody asked."""
+    with translated():
+        found: Any = await connection.commands.lpop(keys.requests(source))
+    return found if found is None else bytes(found)
+
+
+async def report(connection: Connection, keys: Keys, source: str, told: bytes) -> None:
+    """Leave word of the source for the commands and the page."""
+    with translated():
+        await connection.commands.set(keys.report(source), told)
+
+
+async def reported(connection: Connection, keys: Keys, source: str) -> bytes | None:
+    """What was last said of the source."""
+    with translated():
+        found: Any = await connection.commands.get(keys.report(source))
+    return found if found is None else bytes(found)

@@ -27,6 +27,9 @@ class Purse(Protocol):
     async def ticket(self, purpose: str, requests: int) -> Ticket:
         """Wait until so many requests may be sent, and pay for them."""
 
+    async def offer(self, purpose: str) -> Ticket | float:
+        """Pay for one request if it may be sent now; else say in how many seconds to ask again."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Manner:
@@ -147,25 +150,29 @@ class Desk:
         last = self.last_seen[kind].get(record_id)
         return last if last is not None else max(known.row_at, self.memory.lists[kind].swept_at)
 
-    async def read(self, kind: str, record_id: str, purpose: str = "confirm") -> Reading | Missing | None:
-        """Read one record by its id; None where it does not say what it is after several tries.
+    async def read(self, kind: str, record_id: str) -> Reading | Missing | None:
+        """Read one record that is to be decided now; None where several tries gave no answer.
 
         Raises:
             Refused: 401. A 403 for one record while lists are readable is None: never a removal.
         """
         for _ in range(READS):
-            ticket = await self.purse.ticket(purpose, 1)
             try:
-                return await self.source.read(kind, record_id, ticket=ticket)
+                return await self.read_once(kind, record_id, await self.purse.ticket("confirm", 1))
             except (Unreachable, BadAnswer):
                 continue
             except Refused as exc:
                 if exc.status != 403:
                     raise
                 return None
-            finally:
-                await ticket.close()
         return None
+
+    async def read_once(self, kind: str, record_id: str, ticket: Ticket) -> Reading | Missing:
+        """Read one record by its id, on a ticket that is paid."""
+        try:
+            return await self.source.read(kind, record_id, ticket=ticket)
+        finally:
+            await ticket.close()
 
     # --- what a status means ----------------------------------------------------------------------
 

@@ -47,6 +47,8 @@ class Memory(msgspec.Struct, omit_defaults=True):
     names: dict[str, str] = {}
     """What was renamed -> its name now, so that a rename is said once."""
     baselined: bool = False
+    paused: bool = False
+    """An operator said so."""
     suspended: str = ""
     """Why the source is suspended; empty while it is not."""
     self: Known = msgspec.field(default_factory=Known)

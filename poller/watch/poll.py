@@ -20,6 +20,7 @@ from .events import Bounds, Known
 from .ledger import Ledger
 from .sources.base import Kind, Page, Reading, decoded
 from .statuses import Pending, Statuses
+from .upstream import Ticket
 
 READINGS = 3
 """A list that moves under its sweep is read again this often before anybody is asked by id."""
@@ -105,13 +106,14 @@ class Poll:
         told.events, told.ended = self._desk.events - before, self._desk.now()
         return told
 
-    async def detail(self, name: str, record_id: str) -> None:
+    async def detail(self, name: str, record_id: str, ticket: Ticket) -> None:
         """Read one record by its id and commit what only that view has.
 
-        Raises: as `sweep`.
+        Raises:
+            Unreachable, BadAnswer: nothing was concluded. Else as `sweep`.
         """
-        reading = await self._desk.read(name, record_id, "detail")
         self._desk.urgent.pop((name, record_id), None)
+        reading = await self._desk.read_once(name, record_id, ticket)
         if isinstance(reading, Reading):
             await self._details.take(self._desk.source.kinds[name], record_id, reading)
 
