@@ -1,0 +1,44 @@
+"""A stand-in for Drum: one table of records with a type flag, four GETs, all that the documents leave open.
+
+It offers no updated_since, no order that could be relied on, no timestamps, as Drum offers none.
+"""
+
+from poller.simulators.simulator import Options, Simulator
+
+from .api import Api
+from .fields import ROLES, Role
+from .life import Agency, life_of
+from .populate import Population
+from .state import DEMO_TOKEN, today
+from .switches import Switches
+from .world import World, orders
+
+__all__ = [
+    "DEMO_TOKEN",
+    "ROLES",
+    "Agency",
+    "Population",
+    "Role",
+    "Switches",
+    "World",
+    "build",
+    "life_of",
+    "today",
+]
+
+
+def build(options: Options, world: World | None = None) -> Simulator[World, Switches]:
+    """A simulated Drum with a life; the world given, or one populated as the options say."""
+    if world is None:
+        world = World(token=options.token or DEMO_TOKEN, today=options.today, clock=options.clock)
+        half = max(0, options.records - len(world.rows))
+        world.populate(opportunities=half - half // 3, projects=half // 3, seed=options.seed)
+        world.log.keep(options.keep)
+    if options.switches:
+        world.switches = Switches.model_validate(options.switches)
+    life = life_of(world, seed=options.seed)
+    api = Api(worlds=lambda: simulator.worlds, drift=life.steps)
+    simulator: Simulator[World, Switches] = Simulator(
+        kind="drum", world=world, life=life, app=api.app(), orders=orders(world), options=options
+    )
+    return simulator
