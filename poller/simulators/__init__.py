@@ -12,7 +12,7 @@ from poller.simulators import drum
 from poller.simulators.admin import admin_app
 from poller.simulators.simulator import Options, Simulator, served
 
-SIMULATORS: Mapping[str, Callable[..., Simulator[Any, Any]]] = MappingProxyType({"drum": drum.build})
+SIMULATORS: Mapping[str, Callable[..., Simulator[Any, Any, Any]]] = MappingProxyType({"drum": drum.build})
 """How to build each, by the kind of source it stands in for."""
 
 PORTS: Mapping[str, int] = MappingProxyType({"drum": 8310})
@@ -32,7 +32,7 @@ async def serve(
     admin_port: int = 0,
     pace: float = 0.0,
     **switches: Any,
-) -> AsyncIterator[Simulator[Any, Any]]:
+) -> AsyncIterator[Simulator[Any, Any, Any]]:
     """Serve a simulator in this loop while the block runs; `pace` in transitions per second, 0: by hand.
 
     Raises:

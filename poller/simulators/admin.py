@@ -15,7 +15,7 @@ from poller.simulators.simulator import Simulator
 MOST_STEPS = 10_000
 
 
-def admin_app(simulator: Simulator[Any, Any]) -> Starlette:
+def admin_app(simulator: Simulator[Any, Any, Any]) -> Starlette:
     """GET / /log /requests /switches; POST /orders/NAME /switches /step /faults, all in JSON."""
     desk = _Desk(simulator)
     return Starlette(
@@ -33,7 +33,7 @@ def admin_app(simulator: Simulator[Any, Any]) -> Starlette:
 
 
 class _Desk:
-    def __init__(self, simulator: Simulator[Any, Any]) -> None:
+    def __init__(self, simulator: Simulator[Any, Any, Any]) -> None:
         self._simulator = simulator
 
     async def summary(self, _request: Request) -> Response:
@@ -43,7 +43,7 @@ class _Desk:
                 "kind": simulator.kind,
                 "url": simulator.url,
                 "seq": simulator.log.seq,
-                "orders": sorted(simulator.orders),
+                "orders": sorted(simulator.orders.named()),
                 "switches": simulator.switches.model_dump(),
             }
         )

@@ -31,10 +31,17 @@ class Account(Protocol):
     def switches(self) -> Any: ...
     @switches.setter
     def switches(self, switches: Any) -> None: ...
+
+
+class Desk(Protocol):
+    """What takes the orders of any simulated account."""
+
+    def named(self) -> Mapping[str, Order]: ...
     def due(self) -> tuple[Entry, ...]: ...
 
 
 WorldT = TypeVar("WorldT", bound=Account)
+OrdersT = TypeVar("OrdersT", bound=Desk)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +60,7 @@ class Options:
     clock: Callable[[], float] = time.time
 
 
-class Simulator(Generic[WorldT, SwitchesT]):
+class Simulator(Generic[WorldT, OrdersT, SwitchesT]):
     """One API that answers on a port, and what a test or a demo needs of it."""
 
     def __init__(
@@ -61,9 +68,9 @@ class Simulator(Generic[WorldT, SwitchesT]):
         *,
         kind: str,
         world: WorldT,
+        orders: OrdersT,
         life: Life,
         app: ASGIApp,
-        orders: Mapping[str, Order],
         options: Options,
     ) -> None:
         self.kind = kind
@@ -71,7 +78,8 @@ class Simulator(Generic[WorldT, SwitchesT]):
         self.worlds = [world]
         """The accounts it serves: append one to have a token of another account."""
         self.life = life
-        self.orders = dict(orders)
+        self.orders = orders
+        """What can be done in the first account: `sim.orders.win(101)`."""
         self.url = self.admin_url = ""
         """Where it is served, while it is."""
         self.wire = Wire(
@@ -134,27 +142,28 @@ class Simulator(Generic[WorldT, SwitchesT]):
         Raises:
             ValueError: there is no such order, or it cannot be carried out.
         """
-        if name not in self.orders:
-            msg = f"there is no order {name}. There are: {', '.join(sorted(self.orders))}."
+        named = self.orders.named()
+        if name not in named:
+            msg = f"there is no order {name}. There are: {', '.join(sorted(named))}."
             raise ValueError(msg)
         try:
-            entries = self.orders[name](**arguments)
+            entries = named[name](**arguments)
         except TypeError as exc:
             msg = f"the order {name} does not take that: {exc}"
             raise ValueError(msg) from exc
-        return entries + self.world.due()
+        return entries + self.orders.due()
 
 
 @asynccontextmanager
 async def served(
-    simulator: Simulator[WorldT, SwitchesT],
+    simulator: Simulator[WorldT, OrdersT, SwitchesT],
     admin: ASGIApp,
     *,
     host: str = "127.0.0.1",
     port: int = 0,
     admin_port: int = 0,
     pace: float = 0.0,
-) -> AsyncIterator[Simulator[WorldT, SwitchesT]]:
+) -> AsyncIterator[Simulator[WorldT, OrdersT, SwitchesT]]:
     """Serve a simulator and its admin port (loopback only) while the block runs; `pace` is per second."""
     async with (
         listening(simulator.wire, host=host, port=port) as simulator.url,

@@ -8,10 +8,10 @@ from poller.simulators.simulator import Options, Simulator
 from .api import Api
 from .fields import ROLES, Role
 from .life import Agency, life_of
+from .orders import Orders
 from .populate import Population
-from .state import DEMO_TOKEN, today
 from .switches import Switches
-from .world import World, orders
+from .world import DEMO_TOKEN, World, today
 
 __all__ = [
     "DEMO_TOKEN",
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 
-def build(options: Options, world: World | None = None) -> Simulator[World, Switches]:
+def build(options: Options, world: World | None = None) -> Simulator[World, Orders, Switches]:
     """A simulated Drum with a life; the world given, or one populated as the options say."""
     if world is None:
         world = World(token=options.token or DEMO_TOKEN, today=options.today, clock=options.clock)
@@ -36,9 +36,10 @@ def build(options: Options, world: World | None = None) -> Simulator[World, Swit
         world.log.keep(options.keep)
     if options.switches:
         world.switches = Switches.model_validate(options.switches)
-    life = life_of(world, seed=options.seed)
+    orders = Orders(world)
+    life = life_of(world, orders, seed=options.seed)
     api = Api(worlds=lambda: simulator.worlds, drift=life.steps)
-    simulator: Simulator[World, Switches] = Simulator(
-        kind="drum", world=world, life=life, app=api.app(), orders=orders(world), options=options
+    simulator: Simulator[World, Orders, Switches] = Simulator(
+        kind="drum", world=world, orders=orders, life=life, app=api.app(), options=options
     )
     return simulator

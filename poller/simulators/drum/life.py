@@ -10,6 +10,7 @@ from poller.simulators.truth import Entry
 
 from .columns import WORK_STATUSES, money
 from .fields import TAGS, Kind
+from .orders import Orders
 from .populate import Population
 from .tables import Part, Row
 from .world import World
@@ -24,8 +25,8 @@ _REASONABLE = 40
 class Agency:
     """The actions of a life, each taking its chances from the generator that it is given."""
 
-    def __init__(self, world: World, *, seed: int = 1) -> None:
-        self._world = world
+    def __init__(self, world: World, orders: Orders, *, seed: int = 1) -> None:
+        self._world, self._orders = world, orders
         self._rng = random.Random(seed)
         self._made = Population(world, rng=self._rng)
         self._most = {kind: max(_REASONABLE, int(_MOST_GROWTH * len(world.live(kind)))) for kind in _KINDS}
@@ -38,7 +39,8 @@ class Agency:
             (6, self.deal_is_won), (5, self.deal_is_lost),
             (2, self.deal_is_reopened), (2, self.record_is_archived), (1.5, self.record_is_restored),
             (0.4, self.project_reverts), (0.6, self.internal_project_begins), (4, self.project_moves),
-            (3, self.project_completes), (1.2, self.project_reopens), (3, self.project_is_edited),
+            (4, self.project_completes), (1.2, self.project_reopens), (5, self.project_is_filed),
+            (3, self.project_is_edited),
             (3, self.counters_move), (2.5, self.deliverable_comes), (4, self.deliverable_moves_on),
             (1, self.deliverable_is_reordered), (0.8, self.deliverable_goes), (3, self.task_comes),
             (9, self.task_moves_on), (7, self.time_is_tracked), (1.5, self.task_is_moved),
@@ -52,11 +54,11 @@ class Agency:
             return _NOTHING
         if rng.random() < 0.3:
             self._world.today += timedelta(days=1)
-        return self._world.add(self._made.opportunity(fresh=True))
+        return self._orders.add(self._made.opportunity(fresh=True))
 
     def deal_moves(self, rng: random.Random) -> Entries:
         row = self._deal(rng, "open")
-        return self._world.set_status(row.id, int(rng.choice(_OPEN_SALES))) if row else _NOTHING
+        return self._orders.set_status(row.id, int(rng.choice(_OPEN_SALES))) if row else _NOTHING
 
     def deal_is_repriced(self, rng: random.Random) -> Entries:
         row = self._deal(rng, "open")
@@ -64,11 +66,11 @@ class Agency:
             return _NOTHING
         factor = rng.choice((0.8, 0.9, 0.95, 1.05, 1.1, 1.25, 1.5))
         amount = money(round(float(row.values["amount"]) * factor / 10) * 10)
-        return self._world.update(row.id, amount=amount, total_budget=amount)
+        return self._orders.update(row.id, amount=amount, total_budget=amount)
 
     def deal_is_edited(self, rng: random.Random) -> Entries:
         row = self._deal(rng, "open")
-        return self._world.update(row.id, **rng.choice(self._edits())) if row else _NOTHING
+        return self._orders.update(row.id, **rng.choice(self._edits())) if row else _NOTHING
 
     def deal_is_handed_over(self, rng: random.Random) -> Entries:
         row = self._deal(rng, "open")
@@ -82,53 +84,56 @@ class Agency:
                 {"client": self._made.client()},
             )
         )
-        return self._world.update(row.id, **changes)
+        return self._orders.update(row.id, **changes)
 
     def deal_is_won(self, rng: random.Random) -> Entries:
         row = self._deal(rng, "open")
-        return self._world.win(row.id) if row else _NOTHING
+        return self._orders.win(row.id) if row else _NOTHING
 
     def deal_is_lost(self, rng: random.Random) -> Entries:
         row = self._deal(rng, "open")
-        return self._world.lose(row.id, rng.choice((7, 7, 8))) if row else _NOTHING
+        return self._orders.lose(row.id, rng.choice((7, 7, 8))) if row else _NOTHING
 
     def deal_is_reopened(self, rng: random.Random) -> Entries:
         row = self._deal(rng, "lost")
-        return self._world.set_status(row.id, int(rng.choice(_OPEN_SALES))) if row else _NOTHING
+        return self._orders.set_status(row.id, int(rng.choice(_OPEN_SALES))) if row else _NOTHING
 
     # --- coming and going ---------------------------------------------------------------------
     def record_is_archived(self, rng: random.Random) -> Entries:
-        row = self._deal(rng, "lost") or _chosen(rng, self._projects("done"))
-        return self._world.archive(row.id) if row else _NOTHING
+        deal, project = self._deal(rng, "lost"), _chosen(rng, self._projects("done"))
+        row = rng.choice((deal, project)) or deal or project
+        return self._orders.archive(row.id) if row else _NOTHING
 
     def record_is_restored(self, rng: random.Random) -> Entries:
         row = _chosen(rng, [row for row in self._world.rows.values() if row.archived])
-        return self._world.restore(row.id) if row else _NOTHING
+        return self._orders.restore(row.id) if row else _NOTHING
 
     def project_reverts(self, rng: random.Random) -> Entries:
         row = _chosen(rng, [row for row in self._projects("work") if row.values["deal_won_date"]])
-        return self._world.revert(row.id) if row else _NOTHING
+        return self._orders.revert(row.id) if row else _NOTHING
 
     def internal_project_begins(self, rng: random.Random) -> Entries:
-        if len(self._world.live("project")) >= self._most["project"]:
-            # The oldest that is done makes room.
-            row = next(iter(self._projects("done")), None)
-            return self._world.archive(row.id) if row else _NOTHING
         name = rng.choice(("Studio move", "Own website", "Staff training", "Award entries"))
-        return self._world.create_project(name=name, client=458, team=1, project_status=9)
+        return self._orders.create_project(name=name, client=458, team=1, project_status=9)
+
+    def project_is_filed(self, rng: random.Random) -> Entries:
+        """What is done makes room, so that a long life does not grow without end."""
+        full = len(self._world.live("project")) > self._most["project"]
+        row = _chosen(rng, self._projects("done")) if full else None
+        return self._orders.archive(row.id) if row else _NOTHING
 
     # --- projects -------------------------------------------------------------------------------
     def project_moves(self, rng: random.Random) -> Entries:
         row = _chosen(rng, self._projects("work"))
-        return self._world.set_status(row.id, rng.choice((5, 9, 10))) if row else _NOTHING
+        return self._orders.set_status(row.id, rng.choice((5, 9, 10))) if row else _NOTHING
 
     def project_completes(self, rng: random.Random) -> Entries:
         row = _chosen(rng, self._projects("work"))
-        return self._world.set_status(row.id, rng.choice((11, 11, 12))) if row else _NOTHING
+        return self._orders.set_status(row.id, rng.choice((11, 11, 12))) if row else _NOTHING
 
     def project_reopens(self, rng: random.Random) -> Entries:
         row = _chosen(rng, self._projects("done"))
-        return self._world.reopen(row.id) if row else _NOTHING
+        return self._orders.reopen(row.id) if row else _NOTHING
 
     def project_is_edited(self, rng: random.Random) -> Entries:
         row = _chosen(rng, self._projects("work"))
@@ -144,17 +149,17 @@ class Agency:
                 {"description": f"{self._made.name()}, phase {rng.randint(2, 9)}"},
             )
         )
-        return self._world.update(row.id, **changes)
+        return self._orders.update(row.id, **changes)
 
     def counters_move(self, rng: random.Random) -> Entries:
         row = _chosen(rng, self._world.live(rng.choice(_KINDS)))
         if row is None:
             return _NOTHING
         if row.kind == "opportunity":
-            return self._world.update(row.id, quotes_count=row.values["quotes_count"] + 1)
+            return self._orders.update(row.id, quotes_count=row.values["quotes_count"] + 1)
         invoiced = money(row.values["total_invoiced"] + 250 * rng.randint(1, 40))
         count = row.values["invoices_count"] + 1
-        return self._world.update(row.id, total_invoiced=invoiced, invoices_count=count)
+        return self._orders.update(row.id, total_invoiced=invoiced, invoices_count=count)
 
     # --- deliverables and tasks -------------------------------------------------------------------
     def deliverable_comes(self, rng: random.Random) -> Entries:
@@ -162,23 +167,23 @@ class Agency:
         if row is None or len(row.deliverables) > 5:
             return _NOTHING
         made = self._made.deliverable(len(row.deliverables) + 1, tasks=rng.randrange(3))
-        return self._world.work.insert(row, made)
+        return self._orders.work.insert(row, made)
 
     def deliverable_moves_on(self, rng: random.Random) -> Entries:
         part = self._part(rng, lambda row: row.deliverables)
         if part is None:
             return _NOTHING
         if rng.random() < 0.4:
-            return self._world.work.update_deliverable(part.id, percentage_complete=rng.randrange(0, 101, 5))
-        return self._world.work.update_deliverable(part.id, status=rng.choice(WORK_STATUSES))
+            return self._orders.work.update_deliverable(part.id, percentage_complete=rng.randrange(0, 101, 5))
+        return self._orders.work.update_deliverable(part.id, status=rng.choice(WORK_STATUSES))
 
     def deliverable_is_reordered(self, rng: random.Random) -> Entries:
         part = self._part(rng, lambda row: row.deliverables)
-        return self._world.work.move_deliverable(part.id, rng.randint(1, 4)) if part else _NOTHING
+        return self._orders.work.move_deliverable(part.id, rng.randint(1, 4)) if part else _NOTHING
 
     def deliverable_goes(self, rng: random.Random) -> Entries:
         part = self._part(rng, lambda row: [part for part in row.deliverables if not part.tasks])
-        return self._world.work.remove_deliverable(part.id) if part else _NOTHING
+        return self._orders.work.remove_deliverable(part.id) if part else _NOTHING
 
     def task_comes(self, rng: random.Random) -> Entries:
         part = self._part(rng, lambda row: [part for part in row.deliverables if len(part.tasks) < 8])
@@ -188,27 +193,27 @@ class Agency:
         fields = {
             name: made[name] for name in ("name", "original_rate", "original_duration", "budget", "total")
         }
-        return self._world.work.add_task(part.id, **fields)
+        return self._orders.work.add_task(part.id, **fields)
 
     def task_moves_on(self, rng: random.Random) -> Entries:
         task = self._part(rng, _tasks)
-        return self._world.work.update_task(task.id, status=rng.choice(WORK_STATUSES)) if task else _NOTHING
+        return self._orders.work.update_task(task.id, status=rng.choice(WORK_STATUSES)) if task else _NOTHING
 
     def time_is_tracked(self, rng: random.Random) -> Entries:
         task = self._part(rng, _tasks)
         hours = str(rng.choice((0.25, 0.5, 1, 1.5, 2, 4, 7.5)))
-        return self._world.work.track_time(task.id, hours) if task else _NOTHING
+        return self._orders.work.track_time(task.id, hours) if task else _NOTHING
 
     def task_is_moved(self, rng: random.Random) -> Entries:
         row = _chosen(rng, [row for row in self._world.live(rng.choice(_KINDS)) if _tasks(row)])
         if row is None:
             return _NOTHING
         goal = rng.choice(row.deliverables)
-        return self._world.work.move_task(rng.choice(_tasks(row)).id, goal.id, rng.randint(1, 4))
+        return self._orders.work.move_task(rng.choice(_tasks(row)).id, goal.id, rng.randint(1, 4))
 
     def task_goes(self, rng: random.Random) -> Entries:
         task = self._part(rng, _tasks)
-        return self._world.work.remove_task(task.id) if task else _NOTHING
+        return self._orders.work.remove_task(task.id) if task else _NOTHING
 
     def task_is_edited(self, rng: random.Random) -> Entries:
         task = self._part(rng, _tasks)
@@ -222,14 +227,15 @@ class Agency:
                 {"resource_type": rng.choice((5, 6, 7, 9))},
             )
         )
-        return self._world.work.update_task(task.id, **changes)
+        return self._orders.work.update_task(task.id, **changes)
 
     # --- the account -----------------------------------------------------------------------------
     def something_is_renamed(self, rng: random.Random) -> Entries:
         table = rng.choice(("client", "client", "status", "team", "lead_score", "user", "resource_type"))
         key = rng.choice(sorted(self._world.tables[table]))
-        stem = self._world.tables[table][key].name.split(" (")[0]
-        entries = self._world.rename(table, key, f"{stem} ({self._world.today.isoformat()})")
+        name = self._world.tables[table][key].name
+        stem = next((name.removesuffix(end) for end in _ENDS if name.endswith(end)), name)
+        entries = self._orders.rename(table, key, stem + rng.choice(_ENDS))
         return entries if any(entry.seen for entry in entries) else _NOTHING
 
     # --- how ---------------------------------------------------------------------------------------
@@ -267,6 +273,7 @@ class Agency:
 
 _KINDS: tuple[Kind, ...] = ("opportunity", "project")
 _TRIES = 24
+_ENDS = (" Group", " Australia", " (new)", " A")
 
 
 def _chosen(rng: random.Random, rows: list[Row], fits: Callable[[Row], bool] = bool) -> Row | None:
@@ -283,6 +290,6 @@ def _tasks(row: Row) -> list[Part]:
     return [task for part in row.deliverables for task in part.tasks]
 
 
-def life_of(world: World, *, seed: int = 1) -> Life:
+def life_of(world: World, orders: Orders, *, seed: int = 1) -> Life:
     """A seeded life over an account as it stands."""
-    return Life(Agency(world, seed=seed).actions(), seed=seed, due=world.due)
+    return Life(Agency(world, orders, seed=seed).actions(), seed=seed, due=orders.due)

@@ -1,37 +1,162 @@
-"""The orders one can give to a simulated Drum account: what people do in it, one transition each.
+"""The state of one account: its rows, what they look like to whom, and the bookkeeping of what changed."""
 
-Every order returns the entries it left in the truth log: () where the main token sees nothing of it.
-"""
-
-from collections.abc import Callable
-from dataclasses import replace
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, date, datetime
 from typing import Any
 
-from poller.simulators.truth import Change, Entry
+from poller.model import dumps
+from poller.simulators.truth import Change, Entry, TruthLog
 
-from .columns import RECORD, checked, filled
-from .fields import DETAILED, REFERENCES, ROLES, Kind, Role
+from . import ideal, views
+from .columns import DELIVERABLE, RECORD, TASK, filled
+from .fields import REFERENCES, ROLES, Kind, Role
 from .populate import Population
-from .state import Account
-from .tables import Named, Row
+from .switches import Switches
+from .tables import Part, Row, examples, reference_tables
 from .tokens import Token
-from .views import gated, readable
-from .work import Work
 
-Entries = tuple[Entry, ...]
-_TYPES = {"opportunity": ("open", "won", "lost"), "project": ("work", "done")}
-_FIRST = {"opportunity": "4", "project": "9"}
+DEMO_TOKEN = "drum_demo_token"  # noqa: S105 - made up, and worth nothing anywhere else
+"""What a simulated account takes unless it is told otherwise."""
 
 
-class World(Account):
-    """One account with its orders; `work` has those for deliverables and tasks."""
+class World:
+    """One account as it stands. `Orders` change it; here that becomes visible, and is logged.
 
-    def __init__(self, **options: Any) -> None:
-        """Options as of Account."""
-        super().__init__(**options)
-        self.work = Work(self)
-        self._pending: list[tuple[int, int]] = []
-        self._sales: dict[int, tuple[str | None, str]] = {}
+    `first_id` keeps the ids of two accounts apart.
+    """
+
+    def __init__(
+        self,
+        *,
+        account: str = "acme",
+        token: str = DEMO_TOKEN,
+        role: Role = ROLES["admin"],
+        log: TruthLog | None = None,
+        switches: Switches | None = None,
+        with_examples: bool = True,
+        first_id: int = 103,
+        today: date = date(2025, 11, 3),
+        seed: int = 1,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.account = account
+        self.today = today
+        self.clock = clock
+        self.log = log if log is not None else TruthLog(clock=clock)
+        self.tables = reference_tables()
+        self.rows: dict[int, Row] = {}
+        self.main = Token(secret=token, role=role)
+        self.tokens = {token: self.main}
+        self.homes: dict[tuple[str, int], int] = {}
+        """Which record a deliverable or task is nested in."""
+        self._ids = {"record": first_id, "deliverable": first_id * 10, "task": first_id * 100}
+        self._numbers = {"opportunity": 44, "project": 3}
+        self._switches = switches or Switches()
+        self._rng = random.Random(seed)
+        self._members = self._touches = 0
+        self._orders: dict[Any, tuple[int, list[Row]]] = {}
+        self._known: set[str] = set()
+        self._highest = 0
+        if with_examples:
+            self._print_examples()
+
+    # --- switches and roles ---------------------------------------------------------------
+    @property
+    def switches(self) -> Switches:
+        return self._switches
+
+    @switches.setter
+    def switches(self, switches: Switches) -> None:
+        self._switches = switches
+        self.forget_views()
+
+    @property
+    def role(self) -> Role:
+        """What the main token may; the log is written from its point of view."""
+        return self.main.role
+
+    @property
+    def main_token(self) -> str:
+        """The secret of the main token."""
+        return self.main.secret
+
+    # --- reading --------------------------------------------------------------------------
+    def row(self, record: int) -> Row:
+        """The row of an id, archived or not.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if record not in self.rows:
+            msg = f"there is no record {record}."
+            raise ValueError(msg)
+        return self.rows[record]
+
+    def live(self, kind: Kind) -> list[Row]:
+        """The rows of a kind that are not archived, by id."""
+        return self.ordered(kind, ROLES["admin"], "id")
+
+    def state(self, record: int, role: Role | None = None) -> ideal.State | None:
+        """A record as the main token sees it, for the log; None where it cannot."""
+        row, role = self.rows.get(record), role or self.role
+        if row is None or not views.readable(row, role):
+            return None
+        detail = views.detailed(row, self.tables, role, self._plain)
+        detail.pop("deliverables", None)
+        return ideal.State(
+            id=row.id,
+            kind=row.kind,
+            deal=_deal(row),
+            listed=views.listed(row, self.tables, role, self._plain),
+            detail=detail,
+            parts=dict(self._parts(row, role)),
+        )
+
+    @property
+    def _plain(self) -> Switches:
+        # How a number is spelt is no change of it.
+        if self._switches.numbers == "places":
+            return self._switches
+        return self._switches.model_copy(update={"numbers": "places"})
+
+    def _parts(self, row: Row, role: Role) -> Iterator[tuple[str, ideal.Part]]:
+        for part, home in row.parts():
+            values = views.unnested(part, self.tables, role, self._plain)
+            if home is None:
+                yield f"deliverable/{part.id}", ideal.Part(kind="deliverable", values=values)
+            else:
+                values["deliverable_id"] = home.id
+                yield f"task/{part.id}", ideal.Part(kind="task", values=values)
+
+    def ordered(self, kind: Kind, role: Role, sort: str) -> list[Row]:
+        """The visible rows of a kind in the order of a list; `random` is another at each call."""
+        if sort == "random":
+            rows = list(self.ordered(kind, role, "id"))
+            self._rng.shuffle(rows)
+            return rows
+        version = self._members if sort == "id" and role.scope == "all" else self._touches
+        at, rows = self._orders.get((kind, role, sort), (-1, []))
+        if at != version:
+            rows = [row for row in self.rows.values() if row.kind == kind and views.readable(row, role)]
+            rows.sort(key=_SORTS[sort])
+            self._orders[kind, role, sort] = version, rows
+        return rows
+
+    def encoded(self, row: Row, role: Role, *, detail: bool) -> bytes:
+        """The row as it is sent, made once and kept until it changes."""
+        key = (detail, role.metrics, role.gross_profit)
+        body = row.encoded.get(key)
+        if body is None:
+            render = views.detailed if detail else views.listed
+            body = row.encoded[key] = dumps(render(row, self.tables, role, self._switches))
+        return body
+
+    def forget_views(self) -> None:
+        """Something changed that many rows print."""
+        for row in self.rows.values():
+            row.encoded.clear()
 
     def populate(self, *, opportunities: int = 0, projects: int = 0, seed: int = 1) -> None:
         """Add records that have always been there, made up from `seed`; nothing is logged."""
@@ -41,295 +166,127 @@ class World(Account):
         for _ in range(projects):
             self.settle(made.project())
 
-    # --- records come, change and go --------------------------------------------------------
-    def create_opportunity(self, **fields: Any) -> Entries:
-        """A new opportunity; fields by the names of the API, references by id (`client=456`)."""
-        return self._create("opportunity", fields)
+    # --- changing -------------------------------------------------------------------------
+    def apply(self, record: int, mutate: Callable[[], None]) -> tuple[Entry, ...]:
+        """Change one record and log what that amounts to, at one moment (nothing else runs meanwhile)."""
+        before, place = self.state(record), self._place(record)
+        mutate()
+        self.touch(record)
+        if self._place(record) != place:
+            self._members += 1
+        return self.record(self.changes(before, self.state(record)))
 
-    def create_project(self, **fields: Any) -> Entries:
-        """A project that never was an opportunity."""
-        return self._create("project", fields)
+    def record(self, changes: Iterable[Change]) -> tuple[Entry, ...]:
+        """Log changes as one transition."""
+        return self.log.record(account=self.account, changes=changes)
 
-    def add(self, row: Row) -> Entries:
-        """Take in a row that was made elsewhere, as new."""
+    def _place(self, record: int) -> tuple[str, bool] | None:
+        row = self.rows.get(record)
+        return None if row is None else (row.kind, row.archived)
 
-        def mutate() -> None:
-            self.rows[row.id] = row
-            for part, home in row.parts():
-                self.homes["task" if home else "deliverable", part.id] = row.id
+    def changes(
+        self, before: ideal.State | None, after: ideal.State | None, *, cause: str = ""
+    ) -> Iterator[Change]:
+        """What an ideal observer says of it; it remembers what it has seen."""
+        arrival = self._arrival(after) if after else ""
+        self._see(after)
+        yield from ideal.changes(before, after, arrival=arrival, cause=cause)
 
-        return self.apply(row.id, mutate)
+    def _arrival(self, state: ideal.State) -> str:
+        """How a record that comes into view does so (contract: created, appeared, restored)."""
+        if state.subject in self._known:
+            return "restored"
+        return "created" if state.id > self._highest else "appeared"
 
-    def update(self, record: int, **fields: Any) -> Entries:
-        """Change fields of a record.
+    def _see(self, state: ideal.State | None) -> None:
+        """Remember that the main token has had it in view."""
+        if state is not None:
+            self._known.add(state.subject)
+            self._highest = max(self._highest, state.id)
 
-        Raises:
-            ValueError: there is no such record, field or reference.
-        """
-        row = self.row(record)
-        values = self._values(fields)
-        status = values.pop("project_status", row.values["project_status"])
-        self._check_status(row.kind, status)
+    def touch(self, record: int) -> None:
+        row = self.rows[record]
+        self._touches += 1
+        row.touched = self._touches
+        row.encoded.clear()
 
-        def mutate() -> None:
-            if "description" in values:
-                row.list_description = None
-            row.values.update(values)
-            self._reach(row, status)
+    def next_id(self, what: str) -> int:
+        self._ids[what] += 1
+        return self._ids[what] - 1
 
-        return self.apply(record, mutate)
+    def next_number(self, kind: Kind) -> str:
+        self._numbers[kind] += 1
+        return f"{'OPP' if kind == 'opportunity' else 'PRJ'}-{self._numbers[kind] - 1:03d}"
 
-    def archive(self, record: int) -> Entries:
-        """Delete softly: the record leaves both resources."""
-        return self.apply(record, lambda: setattr(self.row(record), "archived", True))
+    def take(self, row: Row) -> None:
+        """Put a row into the tables."""
+        self.rows[row.id] = row
+        for part, home in row.parts():
+            self.homes["task" if home else "deliverable", part.id] = row.id
 
-    def restore(self, record: int) -> Entries:
-        """Take a record out of the archive."""
-        return self.apply(record, lambda: setattr(self.row(record), "archived", False))
+    def settle(self, row: Row) -> None:
+        """Take in a row that has always been there: nothing is logged."""
+        self.take(row)
+        self._members += 1
+        self.touch(row.id)
+        self._see(self.state(row.id))
 
-    # --- statuses -------------------------------------------------------------------------
-    def set_status(self, record: int, status: int | None) -> Entries:
-        """Give a record a status by its id; won and lost statuses set their dates, as in Drum."""
-        return self.update(record, project_status=status)
+    # --- the documents' own records -------------------------------------------------------
+    def _print_examples(self) -> None:
+        kinds: tuple[Kind, ...] = ("opportunity", "project")
+        for kind in kinds:
+            shown = examples()[kind]
+            details = {item["id"]: item for item in shown["detail"]}
+            for item in shown["list"]:
+                self.settle(self._from_example(kind, item, details.get(item["id"], item)))
 
-    def win(self, record: int, status: int = 6) -> Entries:
-        """Give an opportunity a won status; it becomes a project as the switches say."""
-        return self.set_status(self._live(record, "opportunity").id, status)
-
-    def lose(self, record: int, status: int = 7) -> Entries:
-        """Give an opportunity a lost status; it stays listed."""
-        return self.set_status(self._live(record, "opportunity").id, status)
-
-    def complete(self, record: int) -> Entries:
-        """Give a project a completed status."""
-        return self.set_status(self._live(record, "project").id, 11)
-
-    def reopen(self, record: int) -> Entries:
-        """Give a record an open status again."""
-        row = self._live(record, None)
-        return self.set_status(record, 2 if row.kind == "opportunity" else 5)
-
-    def convert(self, record: int) -> Entries:
-        """Make a project of an opportunity, whatever its status: same id, the sales fields go."""
-        row = self._live(record, "opportunity")
-        return self.apply(record, lambda: self._convert(row))
-
-    def revert(self, record: int) -> Entries:
-        """Make an opportunity of a project again."""
-        row = self._live(record, "project")
-        return self.apply(record, lambda: self._revert(row))
-
-    def due(self) -> Entries:
-        """Convert the next opportunity whose delay since its win is over; () if none is due."""
-        for index, (when, record) in enumerate(self._pending):
-            if self.log.transition >= when:
-                del self._pending[index]
-                row = self.rows[record]
-                waiting = row.kind == "opportunity" and not row.archived and row.values["deal_won_date"]
-                return self.convert(record) if waiting else self.due()
-        return ()
-
-    # --- the account ------------------------------------------------------------------------
-    def rename(self, table: str, key: int | str, name: str) -> Entries:
-        """Rename a status, client, team, lead_score, user or resource_type: every record prints the new name.
-
-        Raises:
-            ValueError: there is no such table or row.
-        """
-        row = self._named(table, key)
-        users = [
-            one for one in self.rows.values() if readable(one, self.role) and _uses(one, table, str(key))
-        ]
-        before, row.name = row.name, name
-        self.forget_views()
-        return self.record(_renamed(table, row.id, before, name, seen=bool(users)))
-
-    def set_role(self, role: str | Role) -> Entries:
-        """Change what the main token may do; logged is what its holder notices.
-
-        Raises:
-            ValueError: there is no role of that name.
-        """
-        if isinstance(role, str) and role not in ROLES:
-            msg = f"there is no role {role}. There are: {', '.join(ROLES)}."
-            raise ValueError(msg)
-        return self._regard(role=ROLES[role] if isinstance(role, str) else role)
-
-    def expire_token(self) -> Entries:
-        """Let the main token's time be over: 401."""
-        return self._regard(expires_at=self.clock())
-
-    def renew_token(self) -> Entries:
-        """Let the main token hold for ever."""
-        return self._regard(expires_at=None)
-
-    def archive_user(self) -> Entries:
-        """Archive the main token's user: 403."""
-        return self._regard(archived=True)
-
-    def revive_user(self) -> Entries:
-        """Take the main token's user out of the archive."""
-        return self._regard(archived=False)
-
-    def add_token(self, secret: str, role: str = "admin") -> Token:
-        """A further token of this account; the log stays written for the main one."""
-        self.tokens[secret] = Token(secret=secret, role=ROLES[role])
-        return self.tokens[secret]
-
-    # --- how -------------------------------------------------------------------------------
-    def _create(self, kind: Kind, fields: dict[str, Any]) -> Entries:
-        values = self._values(fields)
-        self._check_status(kind, values.get("project_status"))
-        values.setdefault("project_number", self.next_number(kind))
-        row = Row(id=self.next_id("record"), kind=kind, values=filled(RECORD, values))
-        self._reach(row, row.values["project_status"] or _FIRST[kind])
-        return self.add(row)
-
-    def _values(self, fields: dict[str, Any]) -> dict[str, Any]:
-        values = checked(RECORD, fields)
-        for name in REFERENCES.keys() & values.keys():
-            values[name] = self._key(name, values[name])
-        return values
-
-    def _key(self, field: str, value: Any) -> Any:
-        if isinstance(value, list):
-            return [self._key(field, one) for one in value]
-        if value is not None:
-            self._named(REFERENCES[field], value)
-        return None if value is None else str(value)
-
-    def _named(self, table: str, key: int | str) -> Named:
-        row = self.tables.get(table, {}).get(str(key))
-        if row is None:
-            msg = f"there is no {table} {key}. There are: {', '.join(self.tables.get(table, self.tables))}."
-            raise ValueError(msg)
-        return row
-
-    def _live(self, record: int, kind: Kind | None) -> Row:
-        row = self.row(record)
-        if row.archived or (kind and row.kind != kind):
-            now = "archived" if row.archived else f"of the kind {row.kind}"
-            msg = f"record {record} is {now}: this order is for a live {kind or 'record'}."
-            raise ValueError(msg)
-        return row
-
-    def _check_status(self, kind: Kind, key: str | None) -> None:
-        if key is not None and self.tables["status"][key].type not in _TYPES[kind]:
-            msg = f"status {key} is none for a {kind}."
-            raise ValueError(msg)
-
-    def _reach(self, row: Row, key: str | None) -> None:
-        """Set a status and the dates that follow from its hidden type."""
-        if key == row.values["project_status"]:
-            return
-        row.values["project_status"] = key
-        reached = self.tables["status"][key].type if key else "open"
-        day = self.today.isoformat()
-        if row.kind == "project":
-            row.values["completed_date"] = (
-                (row.values["completed_date"] or day) if reached == "done" else None
-            )
-            return
-        for name, type_ in (("deal_won_date", "won"), ("deal_lost_date", "lost")):
-            row.values[name] = (row.values[name] or day) if reached == type_ else None
-        self._converts(row, won=reached == "won")
-
-    def _converts(self, row: Row, *, won: bool) -> None:
-        after = self.switches.conversion_after
-        if won and after == 0:
-            self._convert(row)
-        elif won and after is not None:
-            # This transition is not counted yet.
-            self._pending.append((self.log.transition + 1 + after, row.id))
-
-    def _convert(self, row: Row) -> None:
-        values = row.values
-        self._sales[row.id] = (values["project_status"], values["project_number"])
-        values["deal_won_date"] = values["deal_won_date"] or self.today.isoformat()
-        values["deal_lost_date"] = None
-        row.kind, row.list_description = "project", None
-        values["project_status"], values["completed_date"] = _FIRST["project"], None
-        values["start_date"] = values["estimated_start_date"]
-        values["end_date"] = values["estimated_end_date"]
-        values["company_id"] = self.tables["client"][values["client"]].id if values["client"] else None
-        if self.switches.number_on_win:
-            values["project_number"] = self.next_number("project")
-
-    def _revert(self, row: Row) -> None:
-        status, number = self._sales.pop(row.id, (None, row.values["project_number"]))
-        open_again = status is not None and self.tables["status"][status].type == "open"
-        row.kind = "opportunity"
-        row.values["project_status"] = status if open_again else "2"
-        row.values["project_number"] = number
-        row.values["deal_won_date"] = row.values["deal_lost_date"] = None
-        if row.values["client"] and self.tables["client"][row.values["client"]].more["type"] != "Company":
-            row.values["client"] = None
-
-    def _regard(self, **changed: Any) -> Entries:
-        """Change the main token, and log what comes into view and leaves it."""
-        was = replace(self.main)
-        before = {record: self.state(record) for record in self.rows}
-        for name, value in changed.items():
-            setattr(self.main, name, value)
-        changes = list(_access(was, self.main, now=self.clock()))
-        for record, old in before.items():
-            new = self.state(record)
-            if (old is None) != (new is None):
-                changes += self._reached(old, new)
-        return self.record(changes)
-
-    def _reached(self, old: Any, new: Any) -> list[Change]:
-        return [replace(change, cause="access") for change in self._changes(old, new)]
-
-
-def _uses(row: Row, table: str, key: str) -> bool:
-    names = [name for name, other in REFERENCES.items() if other == table]
-    if table == "resource_type":
-        return any(part.values.get("resource_type") == key for part, _ in row.parts())
-    return any(name in DETAILED[row.kind] and _holds(row.values[name], key) for name in names)
-
-
-def _holds(value: Any, key: str) -> bool:
-    return key in value if isinstance(value, list) else value == key
-
-
-def _renamed(table: str, number: int, before: str, after: str, *, seen: bool) -> list[Change]:
-    if before == after:
-        return []
-    return [
-        Change(
-            subject=f"{table}/{number}",
-            type="poller.source.renamed",
-            changed=("name",),
-            before={"name": before},
-            after={"name": after},
-            views="detail" if table in {"user", "resource_type"} else "both",
-            seen=seen,
+    def _from_example(self, kind: Kind, item: dict[str, Any], detail: dict[str, Any]) -> Row:
+        values = _columns(RECORD, detail)
+        if item["team"] == {"id": 3, "name": "Development Team"}:
+            values["team"] = "3-projects"
+        if kind == "project":
+            values["company_id"] = item["client"]["id"]
+        same = item["description"] == detail["description"]
+        return Row(
+            id=item["id"],
+            kind=kind,
+            values=values,
+            deliverables=[_example_part(part) for part in detail.get("deliverables", [])],
+            list_description=None if same else item["description"],
         )
-    ]
 
 
-def _access(was: Token, now_: Token, *, now: float) -> list[Change]:
-    found = []
-    could, can = was.verdict(now=now) == 200, now_.verdict(now=now) == 200
-    if could != can:
-        found.append(Change(subject="source", type=f"poller.source.{'resumed' if can else 'suspended'}"))
-    hidden, shown = gated(now_.role) - gated(was.role), gated(was.role) - gated(now_.role)
-    for verb, names in (("fields_hidden", hidden), ("fields_shown", shown)):
-        if names:
-            found.append(Change(subject="source", type=f"poller.source.{verb}", changed=tuple(sorted(names))))
-    return found
+def _example_part(item: dict[str, Any]) -> Part:
+    columns = DELIVERABLE if "tasks" in item else TASK
+    values = {"id": item["id"], **_columns(columns, item)}
+    return Part(values, [_example_part(task) for task in item.get("tasks", [])])
 
 
-Order = Callable[..., Entries]
+def _columns(columns: Any, item: dict[str, Any]) -> dict[str, Any]:
+    values = filled(columns, {}) | {name: item[name] for name in columns if name in item}
+    for name in REFERENCES.keys() & values.keys():
+        given = values[name]
+        values[name] = [str(one["id"]) for one in given] if isinstance(given, list) else _key(given)
+    return values
 
 
-def orders(world: World) -> dict[str, Order]:
-    """What the admin port takes, by name."""
-    given: tuple[Order, ...] = (
-        world.create_opportunity, world.create_project, world.update, world.archive, world.restore,
-        world.set_status, world.win, world.lose, world.complete, world.reopen, world.convert, world.revert,
-        world.rename, world.set_role, world.expire_token, world.renew_token, world.archive_user,
-        world.revive_user, *world.work.orders(),
-    )  # fmt: skip
-    return {order.__name__: order for order in given}
+def _key(given: dict[str, Any] | None) -> str | None:
+    return None if given is None else str(given["id"])
+
+
+def _deal(row: Row) -> Any:
+    if row.values["deal_won_date"]:
+        return "won"
+    return "lost" if row.values["deal_lost_date"] else "open"
+
+
+_SORTS: dict[str, Callable[[Row], Any]] = {
+    "id": lambda row: row.id,
+    "updated": lambda row: (-row.touched, row.id),
+    "name": lambda row: (row.values["name"], row.id),
+}
+
+
+def today() -> date:
+    """The day now, for a simulator that is watched by people."""
+    return datetime.now(UTC).date()
