@@ -1,5 +1,6 @@
 """The settings of `poller` (contract §2): read once, judged as a whole, frozen, no secret shown."""
 
+from .environment import read_dotenv as parse_dotenv
 from .loading import Given, compose, find, load
 from .models import (
     BASE_URLS,
@@ -14,7 +15,7 @@ from .models import (
 )
 from .origins import Origin
 from .shown import Row, rows, secret_values
-from .values import Allowance, format_duration, parse_duration
+from .values import Allowance, format_duration, is_loopback, parse_duration
 
 __all__ = [
     "BASE_URLS",
@@ -33,7 +34,9 @@ __all__ = [
     "compose",
     "find",
     "format_duration",
+    "is_loopback",
     "load",
+    "parse_dotenv",
     "parse_duration",
     "rows",
     "secret_values",

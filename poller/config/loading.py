@@ -39,6 +39,11 @@ class Given:
     directory: Path = Path()
     """What relative paths in variables are relative to."""
 
+    @classmethod
+    def of(cls, text: str, *, path: Path, environ: Mapping[str, str]) -> "Given":
+        """A settings file that is not written yet, with these variables and no others."""
+        return cls(text, path, environment.join(environ, {}, None), directory=path.parent)
+
 
 def load(
     config: Path | None = None,

@@ -89,7 +89,9 @@ def _redis_url(value: Any) -> SecretStr:
 
 def _level(value: Any) -> Any:
     """Accept the other names that LOG_LEVEL has elsewhere."""
-    text = value.strip().lower() if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    text = value.strip().lower()
     return {"warn": "warning", "critical": "error", "fatal": "error", "trace": "debug"}.get(text, text)
 
 
@@ -208,7 +210,7 @@ class SourceSettings(_Frozen):
         filled = dict(given)
         if not filled.get("base_url") and filled.get("kind") != "pipedrive":
             # A kind that is wrong is told as such, and its host is not called missing as well.
-            filled["base_url"] = BASE_URLS.get(filled.get("kind", ""), BASE_URLS["drum"])
+            filled["base_url"] = BASE_URLS.get(str(filled.get("kind")), BASE_URLS["drum"])
         if values.plain(filled.get("proxy")) == "":
             del filled["proxy"]
         for key in ("won_statuses", "lost_statuses"):

@@ -1,0 +1,59 @@
+"""The command line of `poller`: runs a command and turns faults into one line each and an exit code.
+
+Every module of this package may hang commands on `root.app`, `sources.app` or `webhooks.app`; all of
+them are imported here, so a new one needs no entry anywhere.
+"""
+
+import pkgutil
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn
+
+from poller.errors import PollerError, SettingsError, StoreError
+
+from .output import complain
+from .root import Session, app
+
+EXIT_UNWELL = 1
+EXIT_USAGE = 2
+EXIT_UNAVAILABLE = 69
+EXIT_INTERRUPTED = 130
+
+for _module in pkgutil.iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")
+
+
+def main() -> NoReturn:
+    """The entry point `poller`."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and give its exit code (contract §3); nothing but KeyboardInterrupt's like escapes."""
+    session = Session()
+    try:
+        app(list(arguments), prog_name="poller", obj=session)
+    except SystemExit as exc:
+        return exc.code if isinstance(exc.code, int) else EXIT_UNWELL
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except SettingsError as exc:
+        for problem in exc.problems:
+            complain(session.mask(problem))
+        return EXIT_USAGE
+    except StoreError as exc:
+        complain(session.mask(str(exc)))
+        return EXIT_UNAVAILABLE
+    except PollerError as exc:
+        complain(session.mask(str(exc)))
+        return EXIT_UNWELL
+    except Exception:  # noqa: BLE001 -- the last frame: an unmasked traceback must not be printed
+        sys.stderr.write(session.mask(traceback.format_exc()))
+        complain("this is a fault of poller itself; please report it with the lines above")
+        return EXIT_UNWELL
+    return 0
+
+
+__all__ = ["app", "main", "run"]

@@ -1,0 +1,101 @@
+"""How commands speak: data on stdout as a table or as JSON, everything else on stderr."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from poller.model import dumps
+
+WIDEST = 10_000
+"""Columns of a table that is piped: nothing is cut or folded for a program."""
+
+
+def show_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
+    """Print rows under their columns; as JSON, a list of objects with all that each row holds."""
+    if as_json:
+        show_json(list(rows))
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(words(row.get(column))) for column in columns))
+    _print(table)
+
+
+def show_record(record: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print one thing: a line for each key, or a JSON object."""
+    if as_json:
+        show_json(record)
+        return
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for key, value in record.items():
+        table.add_row(key, Text(words(value)))
+    _print(table)
+
+
+def show_json(value: Any) -> None:
+    """Print a value as indented JSON."""
+    say(msgspec.json.format(dumps(value), indent=2).decode())
+
+
+def say(text: str) -> None:
+    """Print a line of data on stdout."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def tell(text: str) -> None:
+    """Print a remark on stderr."""
+    _stderr().print(Text(clean(text)), soft_wrap=True)
+
+
+def warn(text: str) -> None:
+    """Print what is allowed and yet deserves a word."""
+    _stderr().print(Text.assemble(("warning: ", "bold yellow"), clean(text)), soft_wrap=True)
+
+
+def complain(text: str) -> None:
+    """Print what is wrong."""
+    _stderr().print(Text.assemble(("error: ", "bold red"), clean(text)), soft_wrap=True)
+
+
+def words(value: Any) -> str:
+    """A value as people read it: nothing for None, yes and no, lists parted by commas."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(words, value))
+    return clean(str(value))
+
+
+def clean(text: str) -> str:
+    """Make control characters visible: names come from a CRM, and a terminal obeys escape sequences."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in text)
+
+
+def _stderr() -> Console:
+    return Console(stderr=True, highlight=False)
+
+
+def _print(table: Table) -> None:
+    console = Console(highlight=False)
+    if console.is_terminal:
+        console.print(table)
+        return
+    wide = Console(highlight=False, width=WIDEST)
+    with wide.capture() as captured:
+        wide.print(table)
+    for line in captured.get().splitlines():
+        say(line.rstrip())
