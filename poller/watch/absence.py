@@ -98,13 +98,13 @@ class Absence:
         new = (await desk.records(to.name, [record_id])).get(record_id, Known())
         bounds = Bounds(desk.seen_before(kind.name, record_id, old), reading.ended)
         own, children = desk.source.nested(reading.view)
-        again, first = bool(new.gone), old.detail is None
+        first = old.detail is None
         meaning, amount = desk.meaning(old), self._amount(kind, record_id, old)
         new.row, new.row_at, new.gone, new.meaning = None, 0.0, "", None
         new.detail, new.detail_at, new.children, new.amount = own, reading.started, old.children, amount
         ledger = desk.ledger()
         if kind.judged:
-            self._won(ledger, kind, to, record_id, old, new, bounds, said=meaning == "won", again=again)
+            self._won(ledger, kind, to, record_id, old, new, bounds, said=meaning == "won")
         else:
             self._moved_back(ledger, kind, to, record_id, old, new, bounds)
         old.gone, old.gone_at, old.children = "moved", desk.now(), []
@@ -130,7 +130,6 @@ class Absence:
         bounds: Bounds,
         *,
         said: bool,
-        again: bool,
     ) -> None:
         """Won once: a win by its date or status was said while it was still listed."""
         if not said:
@@ -147,7 +146,7 @@ class Absence:
                 deal=self._desk.deal(to, record_id, new),
             )
         old.meaning = "won"
-        self._desk.say(ledger, to, record_id, new, "restored" if again else "created", bounds)
+        self._desk.say(ledger, to, record_id, new, "created", bounds)
 
     def _moved_back(
         self, ledger: Ledger, kind: Kind, to: Kind, record_id: str, old: Known, new: Known, bounds: Bounds

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from poller.errors import BadAnswer, Refused, Unreachable
 from poller.model import dumps
+from poller.store.budget import Class
 from poller.store.snapshots import Snapshots
 
 from .diff import Rename
@@ -24,10 +25,10 @@ SAMPLES = 3
 class Purse(Protocol):
     """Where requests are paid."""
 
-    async def ticket(self, purpose: str, requests: int) -> Ticket:
+    async def ticket(self, purpose: Class, requests: int) -> Ticket:
         """Wait until so many requests may be sent, and pay for them."""
 
-    async def offer(self, purpose: str) -> Ticket | float:
+    async def offer(self, purpose: Class) -> Ticket | float:
         """Pay for one request if it may be sent now; else say in how many seconds to ask again."""
 
 

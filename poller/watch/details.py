@@ -6,7 +6,7 @@ from typing import Any
 from poller.store.snapshots import MOST_CHANGES
 
 from .desk import Desk
-from .diff import Diff, compare, worth_saying
+from .diff import Diff, Rename, compare, worth_saying
 from .events import Bounds, Known
 from .ledger import Ledger
 from .sources.base import Child, Kind, Reading
@@ -107,6 +107,7 @@ class Details:
         now = {f"{child.kind}/{child.id}": child for child in children}
         gone = [subject for subject in parent.children if subject not in now]
         known = await self._nested_records({*now, *gone})
+        await self._desk.tell_renames(_renames(kinds, now, known), bounds)
         for subject, child in now.items():
             record = known.get(subject)
             self._child(ledger, kinds[child.kind], child, record, bounds, first=first)
@@ -157,6 +158,15 @@ class Details:
                 )
         known.detail_at = bounds.not_after
         ledger.keep(kind.name, child.id, known)
+
+
+def _renames(kinds: Mapping[str, Kind], now: Mapping[str, Child], known: Mapping[str, Known]) -> list[Rename]:
+    return [
+        rename
+        for subject, child in now.items()
+        if subject in known
+        for rename in compare(kinds[child.kind].shape, known[subject].detail or {}, child.view).renames
+    ]
 
 
 def _only(view: Mapping[str, Any], names: set[str]) -> dict[str, Any]:

@@ -39,7 +39,7 @@ class Answer:
 
 
 class Ticket(Protocol):
-    """Charges that are already paid; each request uses one up."""
+    """Charges that are paid, one for each request."""
 
     async def use(self) -> None:
         """Take one charge, paying another where none is left, before the request is sent."""
@@ -47,18 +47,14 @@ class Ticket(Protocol):
     async def answered(self) -> None:
         """Say that the request of the last charge has ended."""
 
+    async def refused(self, pause: Pause, status: int) -> float:
+        """The host refused: stop every request to it; the seconds for which."""
+
+    async def welcomed(self) -> None:
+        """The host answered as it should."""
+
     async def close(self) -> None:
         """Say that no more will be sent on this ticket."""
-
-
-class Purse(Protocol):
-    """Where requests are paid: the host's budget, shared by all sources and replicas on it."""
-
-    async def refused(self, pause: Pause) -> None:
-        """The host refused: stop every request to it."""
-
-    async def welcomed(self, headers: Mapping[str, str]) -> None:
-        """The host answered as it should; its headers may say what is left."""
 
 
 class Upstream:
@@ -69,14 +65,12 @@ class Upstream:
         *,
         base_url: str,
         auth: Mapping[str, str],
-        purse: Purse,
         proxy: str = "",
         timeout_s: float = REQUEST_TIMEOUT_S,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._base_url = base_url.rstrip("/")
         self._host = httpx.URL(base_url).host
-        self._purse = purse
         self._timeout_s = timeout_s
         self._now = now
         self._client = httpx.AsyncClient(
@@ -110,7 +104,7 @@ class Upstream:
             answer = await self._send(path, dict(params or {}), dict(headers or {}))
         finally:
             await ticket.answered()
-        await self._judge(path, answer)
+        await self._judge(path, answer, ticket)
         return answer
 
     async def _send(self, path: str, params: dict[str, str | int], headers: dict[str, str]) -> Answer:
@@ -129,13 +123,13 @@ class Upstream:
             msg = f"{self._host} could not be reached for {path}: {_reason(exc)}"
             raise Unreachable(msg) from exc
 
-    async def _judge(self, path: str, answer: Answer) -> None:
+    async def _judge(self, path: str, answer: Answer, ticket: Ticket) -> None:
         status = answer.status
         pause = pause_of(status, answer.headers)
         if pause is not None:
-            await self._purse.refused(pause)
-            msg = f"{self._host} asks to be left alone ({status} for {path})"
-            raise Limited(msg, retry_after=pause.retry_after_s)
+            wait_s = await ticket.refused(pause, status)
+            msg = f"{self._host} asks to be left alone ({status} for {path}), for {wait_s:.0f} s"
+            raise Limited(msg, retry_after=wait_s)
         if status in (401, 403):
             msg = f"{self._host} refuses the token ({status} for {path}): is it valid, and may it read this?"
             raise Refused(msg, status=status)
@@ -145,7 +139,7 @@ class Upstream:
         if status not in (200, 304, 404, 410):
             msg = f"{self._host} answered {status} for {path}, which is no answer to a GET"
             raise BadAnswer(msg)
-        await self._purse.welcomed(answer.headers)
+        await ticket.welcomed()
 
 
 def _session() -> aiohttp.ClientSession:

@@ -1,0 +1,126 @@
+"""One source watched from a test: the real wing, a real store, a simulator over real HTTP, no schedule."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from poller.model import loads
+from poller.store.connection import Connection
+from poller.store.keys import Keys
+from poller.store.leases import Leases
+from poller.store.snapshots import Snapshots
+from poller.watch.desk import Desk, Manner
+from poller.watch.events import Known, known_of
+from poller.watch.poll import Poll, Swept
+from poller.watch.sources import SOURCES
+from poller.watch.sources.base import Account
+from poller.watch.upstream import Upstream
+
+
+class FreeTicket:
+    """A request that costs nothing: what is watched here is not the budget."""
+
+    async def use(self) -> None:
+        """Always allowed."""
+
+    async def answered(self) -> None:
+        """Nothing to note."""
+
+    async def refused(self, pause: Any, status: int) -> float:
+        """No host is blocked here."""
+        return 0.0
+
+    async def welcomed(self) -> None:
+        """Nothing to open."""
+
+    async def close(self) -> None:
+        """Nothing to give back."""
+
+
+class FreePurse:
+    """Pays for everything at once."""
+
+    async def ticket(self, purpose: str, requests: int) -> FreeTicket:
+        """A ticket, at once."""
+        return FreeTicket()
+
+    async def offer(self, purpose: str) -> FreeTicket | float:
+        """A ticket, at once."""
+        return FreeTicket()
+
+
+class Watched:
+    """A source, and what came of watching it."""
+
+    def __init__(self, desk: Desk, connection: Connection, keys: Keys, name: str) -> None:
+        self.desk = desk
+        self.poll = Poll(desk)
+        self._redis: Any = connection.commands
+        self._keys = keys
+        self._name = name
+        self._read = "-"
+
+    async def sweep(self) -> list[Swept]:
+        """Sweep every list once."""
+        return [await self.poll.sweep(kind) for kind in self.desk.source.lists]
+
+    async def details(self, subjects: list[str] | None = None) -> None:
+        """Read these records by id, or every listed one."""
+        if subjects is None:
+            subjects = [
+                f"{kind}/{record_id}"
+                for kind in self.desk.source.lists
+                for record_id in sorted(await self.desk.snapshots.listed_ids(kind))
+            ]
+        for subject in subjects:
+            kind, _, record_id = subject.partition("/")
+            await self.poll.detail(kind, record_id, FreeTicket())
+
+    async def events(self) -> list[dict[str, Any]]:
+        """The events that came since the last call, as decoded CloudEvents."""
+        start = "-" if self._read == "-" else f"({self._read}"
+        found = await self._redis.xrange(self._keys.events(self._name), start, "+")
+        if found:
+            self._read = found[-1][0].decode()
+        return [loads(fields[b"event"]) for _, fields in found]
+
+    async def known(self, subject: str) -> Known | None:
+        """What is kept of a record."""
+        kind, _, record_id = subject.partition("/")
+        return known_of((await self.desk.snapshots.records(kind, [record_id])).get(record_id))
+
+
+@asynccontextmanager
+async def watching(
+    connection: Connection,
+    keys: Keys,
+    *,
+    kind: str,
+    url: str,
+    token: str,
+    name: str = "acme",
+    timeout_s: float = 5.0,
+    account: Mapping[str, Any] | None = None,
+    **manner: Any,
+) -> AsyncIterator[Watched]:
+    """Hold the lease of a source and watch it while the block runs; again under the same name goes on."""
+    leases = Leases(connection, holder=f"test-{id(object())}", ttl_s=3600)
+    fence = await leases.acquire(keys.source_lease(name))
+    assert fence is not None
+    made = SOURCES[kind]
+    upstream = Upstream(base_url=url, auth=made.auth(token), timeout_s=timeout_s)
+    source = made(Account(name=name, base_url=url, token=token, **(account or {})), upstream)
+    snapshots = Snapshots(connection, keys, name, fence=fence)
+    desk = Desk(
+        source=source,
+        source_kind=kind,
+        snapshots=snapshots,
+        memory=await snapshots.open(),
+        purse=FreePurse(),
+        manner=Manner(**manner),
+    )
+    try:
+        yield Watched(desk, connection, keys, name)
+    finally:
+        await source.close()
+        await leases.release(keys.source_lease(name), fence)
