@@ -1,0 +1,406 @@
+-- The budget of one host as seen from one address: block-until, then a sliding log, on Redis TIME.
+--
+-- KEYS: log, state. ARGV: operation, then what it needs (see budget.py).
+-- log: sorted set; member token/index/class/cost, score = the last moment (ms) at which that request
+--   can reach the host: its deadline, then its answer. It counts for one window longer than that.
+-- state: hash; rule:SOURCE = limit, window, when named, by whom, how many takes; claim:SOURCE:CLASS =
+--   since when, how many units, until when; until, shut, probe, streak, opened, factor, lowered: the block.
+
+local RULE_LIFE = 3600000
+local STATE_LIFE = 86400000
+local KEEP_PLACE = 7000
+local RESERVE = 0.05
+local LOWER = 0.8
+local RECOVER = 1.05
+local LONGEST_BLOCK = 1800000
+local LONGEST_RETRY_AFTER = 86400000
+
+local log, state = KEYS[1], KEYS[2]
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZCARD', log) -- a key of another type fails here, before the first write
+
+local has = {}
+local raw = redis.call('HGETALL', state)
+for i = 1, #raw, 2 do
+    has[raw[i]] = raw[i + 1]
+end
+
+local function num(field)
+    return tonumber(has[field] or 0)
+end
+
+local function whole(number)
+    return string.format('%.0f', number)
+end
+
+local function set(field, value)
+    value = tostring(value)
+    has[field] = value
+    redis.call('HSET', state, field, value)
+end
+
+local function drop(field)
+    has[field] = nil
+    redis.call('HDEL', state, field)
+end
+
+local function words(text)
+    local out = {}
+    for word in string.gmatch(text, '%S+') do
+        out[#out + 1] = word
+    end
+    return out
+end
+
+local function cost_of(member)
+    return tonumber(string.match(member, '/(%d+)$'))
+end
+
+-- The server's clock went back: move everything with it, or the host would be left alone for that long.
+local function follow_clock()
+    local ahead = num('now') - now
+    if ahead > 1000 then
+        local entries = redis.call('ZRANGE', log, 0, -1, 'WITHSCORES')
+        for i = 1, #entries, 2 do
+            redis.call('ZADD', log, whole(tonumber(entries[i + 1]) - ahead), entries[i])
+        end
+        for _, field in ipairs({'until', 'probe_until', 'opened', 'lowered'}) do
+            if has[field] then
+                set(field, whole(num(field) - ahead))
+            end
+        end
+        for field, value in pairs(has) do
+            if string.sub(field, 1, 6) == 'claim:' then
+                redis.call('HDEL', state, field)
+                has[field] = nil
+            elseif string.sub(field, 1, 5) == 'rule:' then
+                local rule = words(value)
+                set(field, table.concat({rule[1], rule[2], whole(now), rule[4], rule[5]}, ' '))
+            end
+        end
+    end
+    if ahead ~= 0 then
+        set('now', whole(now))
+    end
+    if redis.call('PTTL', state) < 0 then
+        redis.call('PEXPIRE', state, STATE_LIFE)
+    end
+end
+
+-- What each source named: {limit, window}; those not heard of for an hour no longer hold.
+local function rules_alive()
+    local rules, longest = {}, 0
+    for field, value in pairs(has) do
+        if string.sub(field, 1, 5) == 'rule:' then
+            local rule = words(value)
+            local window = tonumber(rule[2])
+            if now - tonumber(rule[3]) <= math.max(RULE_LIFE, 2 * window) then
+                rules[#rules + 1] = {limit = tonumber(rule[1]), window = window}
+                longest = math.max(longest, window)
+            else
+                drop(field)
+            end
+        end
+    end
+    return rules, longest
+end
+
+local function factor(window)
+    if not has.factor then
+        return 1
+    end
+    local windows = math.floor(math.max(0, now - num('lowered')) / window)
+    return math.min(1, num('factor') * RECOVER ^ windows)
+end
+
+-- After a probe: a quarter at once, then a quarter more every quarter of a window.
+local function ramp(window)
+    if not has.opened then
+        return 1
+    end
+    return math.min(1, 0.25 * (1 + math.floor((now - num('opened')) / (window / 4))))
+end
+
+-- How many units a class may have in one window. `cost` always fits, or one request could wait for ever.
+local function cap(rule, class, cost, part)
+    local most = math.max(1, math.floor(rule.limit * factor(rule.window) * part + 1e-9))
+    if class == 'sweep' or class == 'detail' then
+        most = most - math.min(most - 1, math.ceil(most * RESERVE))
+    end
+    return math.min(rule.limit, math.max(most, cost))
+end
+
+local function used(window)
+    local after = '(' .. whole(now - window)
+    if not has.weighted then
+        return redis.call('ZCOUNT', log, after, '+inf')
+    end
+    local sum = 0
+    for _, member in ipairs(redis.call('ZRANGEBYSCORE', log, after, '+inf')) do
+        sum = sum + cost_of(member)
+    end
+    return sum
+end
+
+-- In how many ms `units` will have left the log, if what is on its way is answered now.
+local function until_freed(window, units)
+    local entries = redis.call('ZRANGEBYSCORE', log, '(' .. whole(now - window), '+inf', 'WITHSCORES')
+    for i = 1, #entries, 2 do
+        units = units - cost_of(entries[i])
+        if units <= 0 then
+            return math.min(tonumber(entries[i + 1]), now) + window - now + 1
+        end
+    end
+    return window
+end
+
+local function keep(longest, deadline)
+    redis.call('PEXPIRE', state, whole(math.max(STATE_LIFE, 2 * longest) + math.max(0, num('until') - now)))
+    local life = deadline + longest + 60000
+    if redis.call('PTTL', log) < life then
+        redis.call('PEXPIRE', log, whole(life))
+    end
+end
+
+local function name_rule(source, limit, window, who, takes)
+    set('rule:' .. source, table.concat({limit, window, whole(now), who, takes}, ' '))
+end
+
+-- Units that others have waited for longer than `mine`.
+local function claimed_before(mine, class)
+    local since = has[mine] and tonumber(words(has[mine])[1]) or now
+    local sum = 0
+    for field, value in pairs(has) do
+        if string.sub(field, 1, 6) == 'claim:' and field ~= mine then
+            local claim = words(value)
+            local other = string.match(field, ':(%l+)$')
+            local at = tonumber(claim[1])
+            local first = at < since or (at == since and field < mine)
+            if tonumber(claim[3]) < now then
+                drop(field)
+            elseif first and (class ~= 'confirm' or other == 'confirm') then
+                sum = sum + tonumber(claim[2])
+            end
+        end
+    end
+    return sum
+end
+
+local function claim(mine, units)
+    local since = has[mine] and words(has[mine])[1] or whole(now)
+    set(mine, table.concat({since, units, whole(now + KEEP_PLACE)}, ' '))
+end
+
+local function take(source, limit, window, class, n, cost, deadline, token, who, takes)
+    local rule = has['rule:' .. source]
+    local known = rule and words(rule)
+    if takes > 0 and (not known or (known[4] == who and tonumber(known[5]) < takes)) then
+        return {'lost'}
+    end
+    name_rule(source, limit, window, who, takes)
+    local rules, longest = rules_alive()
+    redis.call('ZREMRANGEBYSCORE', log, '-inf', whole(now - longest))
+    keep(longest, 0)
+    for _, each in ipairs(rules) do
+        if cost > each.limit then
+            return {'never', each.limit}
+        end
+    end
+    if now < num('until') then
+        return {'wait', num('until') - now, 1}
+    end
+
+    local probing = has.shut == '1'
+    if probing then
+        if has.probe and now < num('probe_until') then
+            return {'wait', math.min(1000, num('probe_until') - now), 1}
+        end
+        n, class = 1, 'probe'
+    end
+    for _, each in ipairs(rules) do
+        n = math.min(n, math.max(1, math.floor(cap(each, class, cost, 1) / cost)))
+    end
+    local need = n * cost
+    local mine = 'claim:' .. source .. ':' .. class
+    local ahead = probing and 0 or claimed_before(mine, class)
+    local wait, queue = 0, true
+    for _, each in ipairs(rules) do
+        local part = probing and 1 or ramp(each.window)
+        local most = cap(each, class, cost, part)
+        local over = used(each.window) + ahead + need - most
+        if need > most then
+            queue = false
+            local step = each.window / 4
+            wait = math.max(wait, math.ceil(step - (now - num('opened')) % step))
+        elseif over > 0 then
+            wait = math.max(wait, until_freed(each.window, over))
+        end
+    end
+    if wait > 0 then
+        if queue and not probing then
+            claim(mine, need)
+        end
+        return {'wait', wait, 0}
+    end
+
+    for i = 0, n - 1 do
+        redis.call('ZADD', log, whole(now + deadline), token .. '/' .. i .. '/' .. class .. '/' .. cost)
+    end
+    keep(longest, deadline)
+    if cost > 1 then
+        set('weighted', 1)
+    end
+    if has[mine] then
+        drop(mine)
+    end
+    if probing then
+        set('probe', token)
+        set('probe_until', whole(now + deadline))
+    end
+    name_rule(source, limit, window, who, takes + 1)
+    return {'grant', n, class, probing and 1 or 0}
+end
+
+local function blocked_for()
+    return math.max(0, num('until') - now)
+end
+
+local function settle(token, members)
+    for _, member in ipairs(members) do
+        local score = redis.call('ZSCORE', log, member)
+        if score and tonumber(score) > now + 1 then
+            redis.call('ZADD', log, whole(now + 1), member)
+        end
+    end
+    if has.probe == token then
+        drop('probe')
+    end
+    return blocked_for()
+end
+
+-- A charge that the server forgot (the tail of its AOF) counts again, a whole window from now.
+local function restore(longest, members)
+    for _, member in ipairs(members) do
+        redis.call('ZADD', log, 'NX', whole(now), member)
+        if cost_of(member) > 1 then
+            set('weighted', 1)
+        end
+    end
+    keep(longest, 0)
+    return #members
+end
+
+local function block(ms)
+    set('blocked_ms', whole(num('blocked_ms') + now + ms - math.max(now, num('until'))))
+    set('until', whole(now + ms))
+end
+
+local function refuse(window, status, retry_after, date, token)
+    set('refusals', num('refusals') + 1)
+    local given = retry_after and math.min(retry_after, LONGEST_RETRY_AFTER)
+    if now < num('until') then
+        if given and now + given > num('until') then
+            block(given)
+        end
+        return blocked_for()
+    end
+    if has.shut == '1' and token ~= '' and has.probe ~= token then
+        return blocked_for() -- sent before the block; the probe decides
+    end
+
+    local again = has.shut == '1' or (has.opened and now - num('opened') < window)
+    local streak = again and num('streak') + 1 or 1
+    local periods = math.min(LONGEST_BLOCK, window * 2 ^ math.max(0, streak - 2))
+    if streak == 1 and date then
+        periods = window - date % window
+    elseif streak == 1 then
+        periods = window
+    end
+    -- "Retry-After: 0" again and again must not become a hammer.
+    local least = math.min(window, 1000 * 2 ^ math.min(20, streak - 1))
+    if streak == 1 and status == 429 then
+        set('factor', math.max(0.05, factor(window) * LOWER))
+        set('lowered', whole(now))
+    end
+    set('streak', streak)
+    set('shut', 1)
+    drop('probe')
+    drop('opened')
+    block(math.max(least, given or periods))
+    keep(window, 0)
+    return blocked_for()
+end
+
+local function relax(token)
+    if has.shut ~= '1' or now < num('until') or (has.probe and has.probe ~= token) then
+        return 0
+    end
+    drop('shut')
+    drop('probe')
+    set('opened', whole(now))
+    return 1
+end
+
+local function usage(limit, window)
+    for _, rule in ipairs((rules_alive())) do
+        if rule.window == window then
+            limit = math.min(limit, rule.limit)
+        end
+    end
+    local units, out = {}, {}
+    for _, member in ipairs(redis.call('ZRANGEBYSCORE', log, '(' .. whole(now - window), '+inf')) do
+        local class = string.match(member, '/(%l+)/%d+$')
+        units[class] = (units[class] or 0) + cost_of(member)
+    end
+    for class, sum in pairs(units) do
+        out[#out + 1] = class
+        out[#out + 1] = sum
+    end
+    local rule = {limit = limit, window = window}
+    local mood = 'open'
+    if now < num('until') then
+        mood = 'blocked'
+    elseif has.shut == '1' then
+        mood = 'probing'
+    elseif ramp(window) < 1 then
+        mood = 'ramping'
+    end
+    return {limit, cap(rule, 'confirm', 1, 1), cap(rule, 'confirm', 1, ramp(window)), mood,
+        num('until'), num('refusals'), num('blocked_ms') - blocked_for(), out}
+end
+
+local function rest(from)
+    local out = {}
+    for i = from, #ARGV do
+        out[#out + 1] = ARGV[i]
+    end
+    return out
+end
+
+local op = ARGV[1]
+if op == 'usage' then
+    return usage(tonumber(ARGV[2]), tonumber(ARGV[3]))
+end
+follow_clock()
+if op == 'take' then
+    return take(ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7]),
+        tonumber(ARGV[8]), ARGV[9], ARGV[10], tonumber(ARGV[11]))
+elseif op == 'settle' then
+    return settle(ARGV[2], rest(3))
+elseif op == 'refuse' then
+    return refuse(tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6])
+elseif op == 'relax' then
+    return relax(ARGV[2])
+elseif op == 'restore' then
+    name_rule(ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6])
+    return restore(tonumber(ARGV[4]), rest(7))
+elseif op == 'withdraw' then
+    for field in pairs(has) do
+        if field == 'rule:' .. ARGV[2] or string.find(field, 'claim:' .. ARGV[2] .. ':', 1, true) == 1 then
+            redis.call('HDEL', state, field)
+        end
+    end
+    return 1
+end
+return redis.error_reply('ERR no such operation')

@@ -1,0 +1,230 @@
+"""How many requests a host may still be sent from one address: shared by all sources and replicas.
+
+A request counts from before it is sent until one window after its answer, or after its deadline, and
+is never refunded (contract §8). That holds against servers whose windows are aligned to the epoch,
+start at the first request, or slide. Where Redis is away there is no grant, and so no call.
+"""
+
+import secrets
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from poller.errors import SettingsError, StoreUnavailable
+
+from .connection import Connection, Script
+from .keys import Keys
+
+Class: TypeAlias = Literal["sweep", "confirm", "detail"]
+"""What a request is for. `confirm` may use the twentieth that the others leave free, and goes first."""
+
+Mood: TypeAlias = Literal["open", "blocked", "probing", "ramping"]
+
+ASK_AGAIN_S = 5.0
+"""Who waits keeps the place in the queue by asking again within this time."""
+
+_SCRIPT = Script("budget")
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Leave to send `len(ids)` requests, each within the deadline that was named.
+
+    That can be fewer than asked for: one, if it is the probe that reopens the host, or as many as
+    the budget has at most. Charges that are not used stay counted.
+    """
+
+    ids: tuple[str, ...]
+    probe: bool
+    """After its answer call `relax`, or `refuse` again."""
+
+    @property
+    def token(self) -> str:
+        """What the ids have in common."""
+        return self.ids[0].partition("/")[0]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Not now."""
+
+    seconds: float
+    """Until that many could be had, as things stand. Asking earlier does no harm."""
+    blocked: bool
+    """The host refused, or its probe is on the way: nobody may send."""
+
+    @property
+    def ask_again_s(self) -> float:
+        """When to ask again so as not to lose the place in the queue."""
+        return self.seconds if self.blocked else min(self.seconds, ASK_AGAIN_S)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """How the budget stands."""
+
+    limit: int
+    """The smallest that any source named lately."""
+    learned: int
+    """The limit after what the host's refusals taught; recovers by 5 % a window."""
+    allowed: int
+    """What may be sent in one window now: less than `learned` while it ramps up again."""
+    used: dict[str, int]
+    """Units that count now, by class (`probe` among them)."""
+    mood: Mood
+    blocked_until: float | None
+    """Unix time in seconds, by the clock of Redis, while it is blocked."""
+    refusals: int
+    """429 and 503 so far, for a day at least."""
+    blocked_s: float
+    """Seconds blocked so far, likewise."""
+
+
+class Budget:
+    """One source's share in the budget of a host; others with the same host and egress draw on it too."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        keys: Keys,
+        *,
+        host: str,
+        egress: str,
+        limit: int,
+        window_s: float,
+        source: str = "default",
+    ) -> None:
+        if limit < 1 or window_s <= 0:
+            msg = f"a budget needs a limit of 1 or more and a window above 0: {limit} in {window_s:g} s"
+            raise ValueError(msg)
+        self._connection = connection
+        self._keys = [keys.budget(host, egress), keys.blocked(host, egress)]
+        self._host = host
+        self._limit = limit
+        self._window_ms = max(1, round(window_s * 1000))
+        self._source = source
+        self._me = secrets.token_hex(8)
+        self._takes = 0
+        self._live: deque[tuple[float, tuple[str, ...]]] = deque()
+
+    async def take(self, cls: Class, *, n: int = 1, cost: int = 1, deadline_s: float) -> Grant | Wait:
+        """Charge `n` requests of `cost` units each, all at once, or say how long to wait.
+
+        `deadline_s` is counted from before this call: after it none of them may be on its way.
+
+        Raises:
+            StoreUnavailable, StoreRefused: send nothing (they may be charged all the same).
+            SettingsError: one request costs more than the whole budget.
+        """
+        if n < 1 or cost < 1 or deadline_s <= 0:
+            msg = f"cannot take n={n}, cost={cost}, deadline_s={deadline_s:g}: each must be above 0"
+            raise ValueError(msg)
+        ends = time.monotonic() + deadline_s + self._window_ms / 1000
+        token = secrets.token_hex(8)
+        asked = [cls, n, cost, max(1, round(deadline_s * 1000)), token]
+        match await self._take(asked):
+            case [b"grant", count, given, probe]:
+                ids = tuple(f"{token}/{i}/{given.decode()}/{cost}" for i in range(count))
+                self._remember(ends, ids)
+                return Grant(ids, probe=bool(probe))
+            case [b"wait", wait_ms, blocked]:
+                return Wait(wait_ms / 1000, blocked=bool(blocked))
+            case [b"never", most]:
+                raise SettingsError([self._too_dear(cost, int(most))])
+            case other:
+                msg = f"the budget of {self._host} loses what was charged: {other!r}. Is Redis restarting?"
+                raise StoreUnavailable(msg)
+
+    async def _take(self, asked: Sequence[Any]) -> list[Any]:
+        rule = [self._source, self._limit, self._window_ms]
+        reply = await self._run("take", *rule, *asked, self._me, self._takes)
+        if reply[0] == b"lost":
+            await self._restore()
+            reply = await self._run("take", *rule, *asked, self._me, self._takes)
+        return list(reply)
+
+    async def _restore(self) -> None:
+        """Charge again what the server forgot with the tail of its AOF, while it still counts."""
+        self._forget_old()
+        members = [member for _, ids in self._live for member in ids]
+        rule = [self._source, self._limit, self._window_ms]
+        await self._run("restore", *rule, self._me, self._takes, *members)
+
+    def _remember(self, ends: float, ids: tuple[str, ...]) -> None:
+        self._takes += 1
+        self._forget_old()
+        self._live.append((ends, ids))
+
+    def _forget_old(self) -> None:
+        now = time.monotonic()
+        while self._live and self._live[0][0] <= now:
+            self._live.popleft()
+
+    def _too_dear(self, cost: int, most: int) -> str:
+        return f"one request to {self._host} costs {cost}, but its budget is {most}: raise `budget` to {cost}"
+
+    async def settle(self, grant: Grant, *indexes: int) -> float:
+        """Say that the answers to these requests of the grant (all, if none is named) are here.
+
+        From now they count for one window. Gives the seconds for which the host is blocked: above 0,
+        send no more of this grant. A request without an answer is not settled: it counts until
+        one window after its deadline.
+
+        Raises:
+            StoreUnavailable, StoreRefused: they count until one window after their deadline.
+        """
+        ids = [grant.ids[index] for index in indexes] if indexes else grant.ids
+        return int(await self._run("settle", grant.token, *ids)) / 1000
+
+    async def refuse(
+        self,
+        *,
+        status: int = 429,
+        retry_after_s: float | None = None,
+        server_date: float | None = None,
+        grant: Grant | None = None,
+    ) -> float:
+        """The host answered 429 or 503: block it for everybody, and give for how many seconds.
+
+        For `retry_after_s` if given (24 h at most); else to the next multiple of the window by
+        `server_date` (the Date header as Unix seconds); refused again after that: 1, 2, 4 … windows,
+        30 minutes at most. A first 429 lowers the learned limit by a fifth. `grant` is the one that
+        was refused: it tells a refused probe from a straggler.
+        """
+        retry_ms = "" if retry_after_s is None else max(0, round(retry_after_s * 1000))
+        date_ms = "" if server_date is None else round(server_date * 1000)
+        token = "" if grant is None else grant.token
+        return int(await self._run("refuse", self._window_ms, status, retry_ms, date_ms, token)) / 1000
+
+    async def relax(self, grant: Grant) -> bool:
+        """The probe was answered, not refused: open the host again, a quarter of the limit at first."""
+        return bool(await self._run("relax", grant.token))
+
+    async def withdraw(self) -> None:
+        """This source, stopped, names no limit any more; by itself that ends an hour after its last take."""
+        await self._run("withdraw", self._source)
+
+    async def usage(self) -> Usage:
+        """How the budget stands, for status and metrics; changes nothing."""
+        limit, learned, allowed, mood, until, refusals, blocked_ms, used = await self._run(
+            "usage", self._limit, self._window_ms
+        )
+        pairs = zip(used[::2], used[1::2], strict=True)
+        return Usage(
+            limit=limit,
+            learned=learned,
+            allowed=allowed,
+            used={cls.decode(): units for cls, units in pairs},
+            mood=mood.decode(),
+            blocked_until=until / 1000 if mood == b"blocked" else None,
+            refusals=refusals,
+            blocked_s=blocked_ms / 1000,
+        )
+
+    async def _run(self, operation: str, *args: Any) -> Any:
+        return await self._connection.run(_SCRIPT, self._keys, [operation, *args])

@@ -1,0 +1,169 @@
+"""The law of the budget: no window of any alignment ever holds more than the limit (contract §8)."""
+
+import asyncio
+import heapq
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+import time_machine
+from fakeredis import FakeAsyncRedis, FakeServer
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from poller.store.budget import Budget, Class, Grant
+from poller.store.connection import Connection
+from poller.store.keys import Keys
+
+START_MS = 1_795_000_000_000
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One wish of one process, and the fate of the requests that come of it, as parts of the deadline."""
+
+    after_ms: int
+    process: int
+    cls: Class
+    n: int
+    deadline_ms: int
+    arrives: float
+    answered: float
+    lost: bool
+    """No answer: it is never settled, and may arrive as late as its deadline."""
+
+
+asks = st.builds(
+    Ask,
+    after_ms=st.integers(0, 2000),
+    process=st.integers(0, 2),
+    cls=st.sampled_from(["sweep", "confirm", "detail"]),
+    n=st.integers(1, 8),
+    deadline_ms=st.integers(1, 3000),
+    arrives=st.floats(0, 1),
+    answered=st.floats(0, 1),
+    lost=st.booleans(),
+)
+
+
+@dataclass
+class World:
+    """Three processes, one store, one host that writes down when each request arrived."""
+
+    limit: int
+    window_ms: int
+    arrivals: list[float] = field(default_factory=list)
+    _queue: list[tuple[float, int, tuple[object, ...]]] = field(default_factory=list)
+    _order: Iterator[int] = field(default_factory=itertools.count)
+
+    def at(self, when: float, *what: object) -> None:
+        heapq.heappush(self._queue, (when, next(self._order), what))
+
+    async def live(self, wishes: list[Ask]) -> None:
+        now = float(START_MS)
+        for ask in wishes:
+            now += ask.after_ms
+            self.at(now, "ask", ask, 5)
+        server = FakeServer()
+        store = Connection(FakeAsyncRedis(server=server), FakeAsyncRedis(server=server))
+        budgets = [self._budget(store, f"s{process}") for process in range(3)]
+        with time_machine.travel(START_MS / 1000, tick=False) as clock:
+            while self._queue:
+                when, _, what = heapq.heappop(self._queue)
+                clock.move_to(when / 1000)
+                await self._happen(when, budgets, *what)
+        await store.close()
+
+    def _budget(self, store: Connection, source: str) -> Budget:
+        window_s = self.window_ms / 1000
+        return Budget(store, Keys(), host="h", egress="e", limit=self.limit, window_s=window_s, source=source)
+
+    async def _happen(self, now: float, budgets: list[Budget], kind: str, *what) -> None:
+        if kind == "ask":
+            await self._ask(now, budgets, *what)
+        elif kind == "arrive":
+            self.arrivals.append(now)
+        else:
+            budget, grant, index = what
+            await budget.settle(grant, index)
+
+    async def _ask(self, now: float, budgets: list[Budget], ask: Ask, tries: int) -> None:
+        budget = budgets[ask.process]
+        reply = await budget.take(ask.cls, n=ask.n, deadline_s=ask.deadline_ms / 1000)
+        if isinstance(reply, Grant):
+            for index in range(len(reply)):
+                self._send(now, budget, reply, index, ask)
+        elif tries:
+            self.at(now + max(1, reply.ask_again_s * 1000), "ask", ask, tries - 1)
+
+    def _send(self, now: float, budget: Budget, grant: Grant, index: int, ask: Ask) -> None:
+        # The requests of one grant follow each other, the last one just before the deadline at worst.
+        turn = (index + ask.arrives) / len(grant)
+        arrives = now + turn * ask.deadline_ms
+        self.at(arrives, "arrive")
+        if not ask.lost:
+            self.at(
+                arrives + ask.answered * (now + ask.deadline_ms - arrives), "answer", budget, grant, index
+            )
+
+
+def most_in_any_window(arrivals: list[float], window_ms: float) -> int:
+    """The largest number of arrivals in any half-open window, at any alignment: a sliding server's view."""
+    arrivals = sorted(arrivals)
+    first, most = 0, 0
+    for last, at in enumerate(arrivals):
+        while arrivals[first] <= at - window_ms:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
+
+
+def most_in_aligned(arrivals: list[float], window_ms: float) -> int:
+    """What a server with windows aligned to the epoch counts at most."""
+    counts: dict[int, int] = {}
+    for at in arrivals:
+        counts[int(at // window_ms)] = counts.get(int(at // window_ms), 0) + 1
+    return max(counts.values(), default=0)
+
+
+def most_from_first_hit(arrivals: list[float], window_ms: float) -> int:
+    """What a server whose window starts at the first request after the last one counts at most."""
+    start, count, most = float("-inf"), 0, 0
+    for at in sorted(arrivals):
+        if at >= start + window_ms:
+            start, count = at, 0
+        count += 1
+        most = max(most, count)
+    return most
+
+
+def check(limit: int, window_ms: int, wishes: list[Ask]) -> None:
+    world = World(limit, window_ms)
+    asyncio.run(world.live(wishes))
+    for count in (most_in_any_window, most_in_aligned, most_from_first_hit):
+        assert count(world.arrivals, window_ms) <= limit
+
+
+limits = st.integers(1, 12)
+windows_ms = st.sampled_from([1000, 2500, 5000])
+quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+thorough = settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@quick
+@given(limits, windows_ms, st.lists(asks, max_size=25))
+def test_no_window_is_over_the_limit(limit: int, window_ms: int, wishes: list[Ask]) -> None:
+    """Whatever three processes wish for, no aligned, first-hit or sliding server counts over the limit."""
+    check(limit, window_ms, wishes)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+@thorough
+@given(limits, windows_ms, st.lists(asks, max_size=25))
+def test_no_window_is_over_the_limit_in_10000_schedules(
+    limit: int, window_ms: int, wishes: list[Ask]
+) -> None:
+    """The same, 10,000 times."""
+    check(limit, window_ms, wishes)
