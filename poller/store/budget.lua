@@ -13,7 +13,6 @@ local RESERVE = 0.05
 local LOWER = 0.8
 local RECOVER = 1.05
 local LONGEST_BLOCK = 1800000
-local LONGEST_RETRY_AFTER = 86400000
 
 local log, state = KEYS[1], KEYS[2]
 local time = redis.call('TIME')
@@ -296,9 +295,8 @@ local function block(ms)
     set('until', whole(now + ms))
 end
 
-local function refuse(window, status, retry_after, date, token)
+local function refuse(window, status, given, date, token)
     set('refusals', num('refusals') + 1)
-    local given = retry_after and math.min(retry_after, LONGEST_RETRY_AFTER)
     if now < num('until') then
         if given and now + given > num('until') then
             block(given)

@@ -25,6 +25,9 @@ Mood: TypeAlias = Literal["open", "blocked", "probing", "ramping"]
 ASK_AGAIN_S = 5.0
 """Who waits keeps the place in the queue by asking again within this time."""
 
+LONGEST_S = 86_400.0
+"""No Retry-After is obeyed for longer than a day: a wrong one must not stop a source for good."""
+
 _SCRIPT = Script("budget")
 
 
@@ -191,12 +194,12 @@ class Budget:
     ) -> float:
         """The host answered 429 or 503: block it for everybody, and give for how many seconds.
 
-        For `retry_after_s` if given (24 h at most); else to the next multiple of the window by
+        For `retry_after_s` if given (LONGEST_S at most); else to the next multiple of the window by
         `server_date` (the Date header as Unix seconds); refused again after that: 1, 2, 4 … windows,
         30 minutes at most. A first 429 lowers the learned limit by a fifth. `grant` is the one that
         was refused: it tells a refused probe from a straggler.
         """
-        retry_ms = "" if retry_after_s is None else max(0, round(retry_after_s * 1000))
+        retry_ms = "" if retry_after_s is None else round(min(max(0, retry_after_s), LONGEST_S) * 1000)
         date_ms = "" if server_date is None else round(server_date * 1000)
         token = "" if grant is None else grant.token
         return int(await self._run("refuse", self._window_ms, status, retry_ms, date_ms, token)) / 1000

@@ -1,5 +1,6 @@
 """How long to leave a host alone, and which request to spend next. Pure: the caller brings the clock."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC
@@ -16,9 +17,32 @@ class Pause:
     """Its own clock (Unix seconds), which tells where its windows begin."""
 
 
+EPOCH_FROM = 1e9
+"""A reset above this is a moment (Unix seconds), below it a number of seconds from now."""
+EPOCH_MS_FROM = 1e11
+"""… and above this a moment in milliseconds."""
+
+_PAIR = re.compile(r"\b(limit|remaining|reset|q|r|t)\s*=\s*(\d{1,15}(?:\.\d{1,9})?)")
+_NAMES = {"q": "limit", "r": "remaining", "t": "reset"}
+_FAMILIES = ("ratelimit", "x-ratelimit", "x-rate-limit")
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """What a host says of its own limit; None for each part that it does not name."""
+
+    limit: int | None
+    remaining: int | None
+    reset_s: float | None
+    """Seconds from the answer until there is room again."""
+
+
 def pause_of(status: int, headers: Mapping[str, str]) -> Pause | None:
     """Whether an answer asks for a pause: any 429, and a 503 that names a time (contract §8)."""
     wait_s = retry_after(headers)
+    if status == 429 and wait_s is None:
+        said = rate_limit(headers)
+        wait_s = said.reset_s if said else None
     if status == 429 or (status == 503 and wait_s is not None):
         return Pause(wait_s, date_of(headers.get("date", "")))
     return None
@@ -42,3 +66,42 @@ def date_of(text: str) -> float | None:
     except (ValueError, TypeError):
         return None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def rate_limit(headers: Mapping[str, str]) -> RateLimit | None:
+    """Read `RateLimit` in both its forms, `ratelimit-*` and `x-ratelimit-*`; None where there is none.
+
+    `RateLimit: limit=100, remaining=50, reset=5` (Close), `RateLimit: "default";r=50;t=30` (IETF draft
+    09 on), and one header for each part, whose reset is seconds from now or a moment: hosts use both.
+    """
+    policy, now = headers.get("ratelimit-policy", ""), headers.get("date", "")
+    found = {_NAMES.get(name, name): float(value) for name, value in _PAIR.findall(policy)}
+    found |= {
+        _NAMES.get(name, name): float(value) for name, value in _PAIR.findall(headers.get("ratelimit", ""))
+    }
+    for family in _FAMILIES:
+        for part in ("limit", "remaining", "reset"):
+            number = _number(headers.get(f"{family}-{part}", ""))
+            if number is not None:
+                found.setdefault(part, number)
+    if not found.keys() & {"limit", "remaining", "reset"}:
+        return None
+    limit, remaining = found.get("limit"), found.get("remaining")
+    return RateLimit(
+        limit=None if limit is None else int(limit),
+        remaining=None if remaining is None else int(remaining),
+        reset_s=_from_now(found.get("reset"), date_of(now)),
+    )
+
+
+def _number(text: str) -> float | None:
+    """The leading number of a header's value: `100, 100;w=60` names its policy behind it."""
+    match = re.match(r"\s*(\d{1,15}(?:\.\d{1,9})?)", text)
+    return float(match.group(1)) if match else None
+
+
+def _from_now(reset: float | None, now: float | None) -> float | None:
+    if reset is None or reset < EPOCH_FROM:
+        return reset
+    moment = reset / 1000 if reset >= EPOCH_MS_FROM else reset
+    return None if now is None else max(0.0, moment - now)

@@ -255,7 +255,7 @@ async def test_retry_after_of_nothing_is_no_hammer(fakestore: Connection) -> Non
             clock.shift(waits[-1])
             await granted(budget)
         assert waits == [1, 2, 4, 8]
-        assert await budget.refuse(retry_after_s=1e9) == 86_400
+        assert await budget.refuse(retry_after_s=float("inf")) == 86_400
 
 
 async def test_a_probe_that_died_is_replaced(fakestore: Connection) -> None:
