@@ -25,6 +25,8 @@ class Change:
     """`opportunity/101`; for a rename what was renamed, `status/2`; for the token `source`."""
     type: str
     """The event type of the contract."""
+    parent: str = ""
+    """For a deliverable or task the record it is nested in."""
     changed: tuple[str, ...] = ()
     before: Fields = field(default_factory=dict)
     after: Fields = field(default_factory=dict)
@@ -51,6 +53,7 @@ class Entry:
     transition: int
     subject: str
     type: str
+    parent: str
     changed: tuple[str, ...]
     before: Fields
     after: Fields
@@ -111,6 +114,7 @@ class TruthLog:
             transition=self.transition,
             subject=change.subject,
             type=change.type,
+            parent=change.parent,
             changed=change.changed,
             before=change.before,
             after=change.after,

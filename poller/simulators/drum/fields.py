@@ -20,7 +20,7 @@ OPPORTUNITY_DETAIL = (
     "project_status", "client", "team", "amount", "invoicing_structure", "lead_score", "assigned_users",
     "total_budget", "total_invoiced", "costs_to_date", "unbilled_costs", "estimated_deposit",
     "work_in_progress", "remaining_cost_to_complete", "quotes_count", "invoices_count",
-    "progress_claims_count", "costs_count", "opportunity_tags", "planned", "deliverables",
+    "progress_claims_count", "costs_count", "opportunity_tags", "planned",
 )  # fmt: skip
 PROJECT_LIST = (
     "id", "name", "project_number", "description", "currency", "project_type", "contract_type", "start_date",
@@ -31,7 +31,7 @@ PROJECT_DETAIL = (
     "progress_claim_mode", "start_date", "end_date", "completed_date", "project_status", "client",
     "company_id", "team", "total_budget", "total_invoiced", "costs_to_date", "unbilled_costs",
     "work_in_progress", "remaining_cost_to_complete", "quotes_count", "invoices_count",
-    "progress_claims_count", "costs_count", "project_tags", "planned", "skip_planning", "deliverables",
+    "progress_claims_count", "costs_count", "project_tags", "planned", "skip_planning",
 )  # fmt: skip
 RETENTION = (
     "retention_percent", "retention_amount", "retention_withheld", "retention_released",

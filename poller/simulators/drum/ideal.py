@@ -161,30 +161,38 @@ def _inside(before: State, after: State) -> Iterator[Change]:
     for subject, part in after.parts.items():
         old = before.parts.get(subject)
         if old is None:
-            yield Change(subject=subject, type=f"drum.{part.kind}.added", views="detail", object=part.values)
+            yield Change(
+                subject=subject,
+                type=f"drum.{part.kind}.added",
+                parent=after.subject,
+                views="detail",
+                object=part.values,
+            )
         elif old.values != part.values:
-            yield _part_moved(subject, old, part)
+            yield _part_moved(subject, old, part, after.subject)
     gone = [subject for subject in before.parts if subject not in after.parts]
     for subject in gone:
-        yield _part_left(subject, before.parts[subject], gone)
+        yield _part_left(subject, before.parts[subject], gone, after.subject)
 
 
-def _part_left(subject: str, part: Part, gone: list[str]) -> Change:
+def _part_left(subject: str, part: Part, gone: list[str], parent: str) -> Change:
     home = f"deliverable/{part.values.get('deliverable_id')}"
     return Change(
         subject=subject,
         type=f"drum.{part.kind}.removed",
+        parent=parent,
         before=part.values,
         views="detail",
         cause="parent" if home in gone else "",
     )
 
 
-def _part_moved(subject: str, old: Part, new: Part) -> Change:
+def _part_moved(subject: str, old: Part, new: Part, parent: str) -> Change:
     changed = _differing(old.values, new.values)
     return Change(
         subject=subject,
         type=f"drum.{new.kind}.{_part_verb(old, new)}",
+        parent=parent,
         changed=changed,
         before={name: old.values[name] for name in changed if name in old.values},
         after={name: new.values[name] for name in changed if name in new.values},

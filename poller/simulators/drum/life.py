@@ -235,8 +235,9 @@ class Agency:
         key = rng.choice(sorted(self._world.tables[table]))
         name = self._world.tables[table][key].name
         stem = next((name.removesuffix(end) for end in _ENDS if name.endswith(end)), name)
-        entries = self._orders.rename(table, key, stem + rng.choice(_ENDS))
-        return entries if any(entry.seen for entry in entries) else _NOTHING
+        if not self._orders.in_use(table, key):
+            return _NOTHING
+        return self._orders.rename(table, key, stem + rng.choice(_ENDS))
 
     # --- how ---------------------------------------------------------------------------------------
     def _deal(self, rng: random.Random, type_: str) -> Row | None:

@@ -121,15 +121,17 @@ class Orders:
         Raises:
             ValueError: there is no such table or row.
         """
-        row = self._named(table, key)
-        users = [
-            one
-            for one in self._world.rows.values()
-            if readable(one, self._world.role) and _uses(one, table, str(key))
-        ]
+        row, seen = self._named(table, key), self.in_use(table, key)
         before, row.name = row.name, name
         self._world.forget_views()
-        return self._world.record(_renamed(table, row.id, before, name, seen=bool(users)))
+        return self._world.record(_renamed(table, row.id, before, name, seen=seen))
+
+    def in_use(self, table: str, key: int | str) -> bool:
+        """Whether the main token sees a record that prints this row of a table."""
+        return any(
+            readable(row, self._world.role) and _uses(row, table, str(key))
+            for row in self._world.rows.values()
+        )
 
     def set_role(self, role: str | Role) -> Entries:
         """Change what the main token may do; logged is what its holder notices.
@@ -178,8 +180,9 @@ class Orders:
         values = self._values(fields)
         self._check_status(kind, values.get("project_status"))
         values.setdefault("project_number", self._world.next_number(kind))
+        status = values.pop("project_status", None) or _FIRST[kind]
         row = Row(id=self._world.next_id("record"), kind=kind, values=filled(RECORD, values))
-        self._reach(row, row.values["project_status"] or _FIRST[kind])
+        self._reach(row, status)
         return self.add(row)
 
     def _values(self, fields: dict[str, Any]) -> dict[str, Any]:
@@ -272,6 +275,7 @@ class Orders:
         was = replace(main)
         for name, value in changed.items():
             setattr(main, name, value)
+        self._world.forget_views()
         found = list(_access(was, main, now=self._world.clock()))
         for row in self._world.rows.values():
             if readable(row, was.role) != readable(row, main.role):

@@ -96,7 +96,7 @@ class Population:
 
     def users(self) -> list[str]:
         """Keys of one or two people."""
-        return self._rng.sample(sorted(self._ground.tables["user"]), self._rng.randint(1, 2))
+        return sorted(self._rng.sample(sorted(self._ground.tables["user"]), self._rng.randint(1, 2)))
 
     def deliverable(self, position: int, *, tasks: int) -> Part:
         """A deliverable with its tasks, none of them begun."""

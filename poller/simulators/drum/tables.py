@@ -53,6 +53,13 @@ class Row:
     """The order of last changes; never printed."""
     encoded: dict[Any, bytes] = field(default_factory=dict)
     """The views as last sent, until something changes."""
+    state: Any = None
+    """What the main token sees of it, as last told to the log, until something changes."""
+
+    def forget(self) -> None:
+        """Something changed that this row prints."""
+        self.encoded.clear()
+        self.state = None
 
     def parts(self) -> Iterator[tuple[Part, Part | None]]:
         """Every deliverable (beside None), and every task beside its deliverable."""

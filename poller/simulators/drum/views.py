@@ -46,13 +46,17 @@ def listed(row: Row, tables: Tables, role: Role, switches: Switches) -> dict[str
 
 def detailed(row: Row, tables: Tables, role: Role, switches: Switches) -> dict[str, Json]:
     """The record as it is printed when it is asked for by its id."""
+    shown = outer(row, tables, role, switches)
+    shown["deliverables"] = [_deliverable(part, tables, role, switches) for part in row.deliverables]
+    return shown
+
+
+def outer(row: Row, tables: Tables, role: Role, switches: Switches) -> dict[str, Json]:
+    """The detail view without what is nested in it."""
     names = DETAILED[row.kind]
     if switches.retention and row.kind == "project":
-        names = (*names[:-1], *RETENTION, names[-1])
-    shown = _record(row, names, tables, role, switches)
-    if "deliverables" in shown:
-        shown["deliverables"] = [_deliverable(part, tables, role, switches) for part in row.deliverables]
-    return shown
+        names = (*names, *RETENTION)
+    return _record(row, names, tables, role, switches)
 
 
 def unnested(part: Part, tables: Tables, role: Role, switches: Switches) -> dict[str, Json]:
@@ -71,7 +75,12 @@ def _record(
     for name in names:
         if name in hidden or name in switches.hidden_keys:
             continue
-        shown[name] = _printed(name, _value(row, name), tables, switches)
+        value = _value(row, name)
+        if switches.shuffled and isinstance(value, list):
+            # Each change of the row turns its lists: as unordered as a database's, yet repeatable.
+            turn = row.touched % max(1, len(value))
+            value = value[turn:] + value[:turn]
+        shown[name] = _printed(name, value, tables, switches)
     shown.update(switches.extra_keys)
     return shown
 
@@ -81,7 +90,7 @@ def _value(row: Row, name: str) -> Any:
         return row.id
     if name == "project_type":
         return row.kind
-    return None if name == "deliverables" else row.values[name]
+    return row.values[name]
 
 
 def gated(role: Role) -> frozenset[str]:

@@ -4,6 +4,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, date, datetime
+from functools import cached_property
 from typing import Any
 
 from poller.model import dumps
@@ -70,6 +71,7 @@ class World:
     @switches.setter
     def switches(self, switches: Switches) -> None:
         self._switches = switches
+        self.__dict__.pop("_plain", None)
         self.forget_views()
 
     @property
@@ -100,26 +102,30 @@ class World:
 
     def state(self, record: int, role: Role | None = None) -> ideal.State | None:
         """A record as the main token sees it, for the log; None where it cannot."""
-        row, role = self.rows.get(record), role or self.role
-        if row is None or not views.readable(row, role):
+        row = self.rows.get(record)
+        if row is None or not views.readable(row, role or self.role):
             return None
-        detail = views.detailed(row, self.tables, role, self._plain)
-        detail.pop("deliverables", None)
+        if role is not None:
+            return self._state(row, role)
+        if row.state is None:
+            row.state = self._state(row, self.role)
+        state: ideal.State = row.state
+        return state
+
+    def _state(self, row: Row, role: Role) -> ideal.State:
         return ideal.State(
             id=row.id,
             kind=row.kind,
             deal=_deal(row),
             listed=views.listed(row, self.tables, role, self._plain),
-            detail=detail,
+            detail=views.outer(row, self.tables, role, self._plain),
             parts=dict(self._parts(row, role)),
         )
 
-    @property
+    @cached_property
     def _plain(self) -> Switches:
-        # How a number is spelt is no change of it.
-        if self._switches.numbers == "places":
-            return self._switches
-        return self._switches.model_copy(update={"numbers": "places"})
+        # How a number is spelt is no change of it, nor is the order of people and tags.
+        return self._switches.model_copy(update={"numbers": "places", "shuffled": False})
 
     def _parts(self, row: Row, role: Role) -> Iterator[tuple[str, ideal.Part]]:
         for part, home in row.parts():
@@ -156,7 +162,7 @@ class World:
     def forget_views(self) -> None:
         """Something changed that many rows print."""
         for row in self.rows.values():
-            row.encoded.clear()
+            row.forget()
 
     def populate(self, *, opportunities: int = 0, projects: int = 0, seed: int = 1) -> None:
         """Add records that have always been there, made up from `seed`; nothing is logged."""
@@ -208,7 +214,7 @@ class World:
         row = self.rows[record]
         self._touches += 1
         row.touched = self._touches
-        row.encoded.clear()
+        row.forget()
 
     def next_id(self, what: str) -> int:
         self._ids[what] += 1
