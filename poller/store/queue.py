@@ -201,9 +201,13 @@ class Queue:
 
     async def body(self, source: str, place: str) -> bytes | None:
         """Read the body of an event that waits; None if it does not wait any more."""
+        _, waiting, tries, _ = self._four(source)
         with translated():
-            packed: Any = await self._connection.commands.hget(self._keys.tries(source, self.endpoint), place)
-        return None if packed is None else letter(place, packed).body
+            async with self._connection.commands.pipeline(transaction=True) as pipe:
+                pipe.zscore(waiting, place)
+                pipe.hget(tries, place)
+                score, packed = await pipe.execute()
+        return None if score is None or packed is None else letter(place, packed).body
 
     async def settle(
         self, source: str, *, batch: str, place: Place, counts: Mapping[str, int], outcomes: Iterable[Outcome]

@@ -1,0 +1,331 @@
+"""Taking events in: from each source's stream, from what waits in Redis, and from what is sent again."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import structlog
+
+from poller.errors import StoreUnavailable
+from poller.model import Entry, Event
+from poller.store.letters import Letter, place_of, position
+from poller.store.queue import Outcome, Queue, Recovery, StreamFacts, letter_of
+
+from .lanes import Board, Item, Lane, item_of, waiting_item
+from .retry import JITTER
+from .settling import Patience, Settler
+
+READ_AT_ONCE = 128
+MOST_AT_HAND = 256
+"""Entries of one source that are read and not yet settled; the rest stays in the stream."""
+MOST_WAITING = 10_000
+"""Events of one source that may wait in Redis before its stream is left to wait instead."""
+BLOCK_MS = 1000
+BUSY_BLOCK_MS = 10
+READ_DEADLINE_S = 6.0
+AGAIN_AT_ONCE = 100
+MARGIN = 200
+"""Events are only sent again while fewer than this many wait: fresh ones are not to be crowded out."""
+
+
+@dataclass(slots=True)
+class Source:
+    """One source as the endpoint follows it."""
+
+    lane: Lane
+    settler: Settler
+    recovery: Recovery = field(default_factory=Recovery)
+    known: str = ""
+    """The stream's last entry when it was last looked at: tells a lost tail from a new stream."""
+
+
+class Intake:
+    """Fills the board, and settles what leaves it."""
+
+    def __init__(
+        self,
+        *,
+        queue: Queue,
+        board: Board,
+        wants: Callable[[Event], tuple[bool, bool]],
+        start: Literal["now", "oldest"],
+        first_delay_s: float,
+        now: Callable[[], float],
+        chance: Callable[[], float],
+        spawn: Callable[[Settler], None],
+        changed: Callable[[], None],
+    ) -> None:
+        self._queue, self._board, self._wants, self._start = queue, board, wants, start
+        self._first_delay_s, self._now, self._chance = first_delay_s, now, chance
+        self._spawn, self._changed = spawn, changed
+        self._followed: list[str] = []
+        self._sources: dict[str, Source] = {}
+        self._log = structlog.get_logger().bind(endpoint=queue.endpoint)
+
+    @property
+    def names(self) -> list[str]:
+        """The sources that are being read."""
+        return list(self._sources)
+
+    def follow(self, source: str) -> None:
+        """Follow one more source from the next `open` on."""
+        if source not in self._followed:
+            self._followed.append(source)
+
+    # --- opening ------------------------------------------------------------------------
+
+    async def open(self, *, up_since: float) -> None:
+        """Go on in every followed source that is not open yet, with what waits and what was under way."""
+        for name in self._followed:
+            if name not in self._sources:
+                await self._open(name, up_since=up_since)
+
+    async def _open(self, name: str, *, up_since: float) -> None:
+        place, recovery = await self._queue.open(name, start=self._start)
+        waiting = await self._queue.waiting(name)
+        entries = await self._queue.fetch(name, place.holes) if place.holes else []
+        lane = Lane.at(name, place)
+        patience = Patience(endpoint=self._queue.endpoint, chance=self._chance)
+        stamp = f"{self._queue.fence}.{int(self._chance() * 2**52):x}"
+        source = Source(lane, Settler(self._queue, lane, patience=patience, stamp=stamp), recovery)
+        self._lose(source, len(place.holes) - len(entries))
+        for letter in waiting:
+            self._await(name, letter, up_since=up_since)
+        for entry in entries:
+            if not self._board.find(name, entry.place):
+                self._take(source, entry, ordinal=0)
+        self._sources[name] = source
+        self._spawn(source.settler)
+        self._changed()
+
+    def _await(self, name: str, letter: Letter, *, up_since: float) -> None:
+        item = waiting_item(name, letter)
+        if letter.meta.last and letter.meta.last < up_since:
+            item.due = min(item.due, up_since)  # the endpoint came back since: it was pulled forward
+        self._board.add(item)
+
+    # --- reading ------------------------------------------------------------------------
+
+    async def read(self, *, most: int | None = None) -> bool:
+        """Read on wherever there is room, and wait a while for news; False where there is no room at all.
+
+        With `most`, no more than so many entries of a source are held at hand.
+        """
+        limit = MOST_AT_HAND if most is None else most
+        open_ = {name: source for name, source in self._sources.items() if self._has_room(source, limit)}
+        if not open_:
+            return False
+        block_ms = BLOCK_MS if len(open_) == len(self._sources) or most else BUSY_BLOCK_MS
+        after = {name: source.lane.read_to for name, source in open_.items()}
+        count = READ_AT_ONCE if most is None else most
+        try:
+            async with asyncio.timeout(READ_DEADLINE_S):
+                entries = await self._queue.read(after, count=count, block_ms=block_ms)
+        except TimeoutError as exc:
+            msg = f"Redis did not answer a read within {READ_DEADLINE_S:g} s"
+            raise StoreUnavailable(msg) from exc
+        await self._take_all(entries)
+        return True
+
+    def _has_room(self, source: Source, limit: int) -> bool:
+        at_hand = len(source.lane.outstanding)
+        return at_hand < limit and self._board.stored[source.lane.source] < MOST_WAITING
+
+    async def _take_all(self, entries: Sequence[Entry]) -> None:
+        parked: dict[str, list[Item]] = {}
+        for entry in entries:
+            source = self._sources[entry.source]
+            if position(entry.place) <= position(source.lane.read_to):
+                continue  # the lane was put elsewhere while we read
+            item = self._take(source, entry, ordinal=source.lane.step(entry.place))
+            if item and self._board.is_behind_a_failure(item):
+                parked.setdefault(entry.source, []).append(item)
+        if entries:
+            self._changed()
+        for name, items in parked.items():
+            await self._park(self._sources[name], items)
+
+    def _take(self, source: Source, entry: Entry, *, ordinal: int) -> Item | None:
+        wanted, sure = self._wants(entry.event)
+        if not sure:
+            source.settler.counts["unsure"] += 1
+        if not wanted:
+            source.settler.counts["filtered"] += 1
+            return None
+        now, delay = self._now(), self._first_delay_s * (1 + JITTER * self._chance())
+        item = item_of(entry, due=now + delay if delay else 0.0, ordinal=ordinal)
+        source.lane.hold(item)
+        self._board.add(item)
+        return item
+
+    async def _park(self, source: Source, items: Sequence[Item]) -> None:
+        now = self._now()
+        outcomes = [
+            Outcome("wait", item.place, now, item.meta, item.event.body) for item in items if item.event
+        ]
+        for item in items:
+            source.lane.let_go(item)
+        await source.settler.settle(outcomes)
+        for item in items:
+            if not item.gone and not item.flying:
+                self._board.store(item)
+
+    # --- settling -----------------------------------------------------------------------
+
+    async def settle(self, items: Sequence[Item], outcomes: Sequence[Outcome], *, counter: str = "") -> None:
+        """Settle events of one source together.
+
+        Raises:
+            Fenced: a newer holder was there; nothing was written.
+        """
+        source = self._sources[items[0].source]
+        if counter:
+            source.settler.counts[counter] += 1
+        for item in items:
+            source.lane.let_go(item)
+        await source.settler.settle(outcomes)
+
+    async def flush(self) -> None:
+        """Note where each lane stands."""
+        for source in self._sources.values():
+            await source.settler.flush()
+
+    # --- what was lost, what is sent again ---------------------------------------------------
+
+    async def look(self) -> None:
+        """See whether a stream has lost what was not read yet, or is not the one it was."""
+        for name, source in self._sources.items():
+            lane = source.lane
+            read_to = lane.read_to
+            facts = await self._queue.facts(name)
+            if position(facts.last) < position(read_to):
+                await self._go_back(source, facts)
+            elif lane.read_to == read_to and facts.first and position(facts.first) > position(read_to):
+                self._lose(source, facts.trimmed - lane.ordinal)
+                lane.ordinal = max(lane.ordinal, facts.trimmed)
+            source.known = facts.last
+
+    async def _go_back(self, source: Source, facts: StreamFacts) -> None:
+        # Redis lost its tail, or the stream was born again: what comes now may have lower ids than we read.
+        # Repeats have their own ids, so it is better to read a little twice than to wait for ever.
+        lane = source.lane
+        same = source.known and await self._queue.fetch(lane.source, [source.known])
+        lane.read_to = source.known if same else "0-0"
+        after = await self._queue.range(lane.source, after=lane.read_to, upto="+", count=MOST_WAITING)
+        lane.ordinal = facts.added - len(after)
+        lane.top, lane.top_ordinal = lane.read_to, lane.ordinal
+        self._log.warning("stream.went_back", source=lane.source, to=lane.read_to)
+        self._changed()
+
+    def _lose(self, source: Source, lost: int) -> None:
+        if lost > 0:
+            source.settler.counts["lost"] += lost
+            self._log.error(
+                "stream.unread_trimmed",
+                source=source.lane.source,
+                lost=lost,
+                remedy="raise redis.retention above the longest time an endpoint may be away",
+            )
+
+    async def sweep(self) -> None:
+        """Bury what was dead for 14 days."""
+        for name in self._sources:
+            await self._queue.sweep(name, now=self._now())
+
+    async def send_again(self) -> None:
+        """Do a part of what operators asked to be recovered, while there is room."""
+        for name, source in self._sources.items():
+            if self._board.stored[name] >= MARGIN:
+                continue
+            if source.recovery.after:
+                await self._replay(source)
+            if source.recovery.dead_until:
+                await self._revive(source)
+
+    async def _replay(self, source: Source) -> None:
+        lane, asked = source.lane, source.recovery
+        upto = min(asked.upto, lane.read_to, key=position)
+        entries = await self._queue.range(lane.source, after=asked.after, upto=upto, count=AGAIN_AT_ONCE)
+        now = self._now()
+        letters = [
+            letter_of(entry, at=now)
+            for entry in entries
+            if self._wants(entry.event)[0] and not self._board.find(lane.source, entry.place)
+        ]
+        done = len(entries) < AGAIN_AT_ONCE
+        after = "" if done else entries[-1].place
+        await self._queue.replay(lane.source, letters, after=after, upto="" if done else asked.upto)
+        source.recovery = Recovery(after=after, upto="" if done else asked.upto, dead_until=asked.dead_until)
+        self._add(lane.source, letters)
+
+    async def _revive(self, source: Source) -> None:
+        asked, name = source.recovery, source.lane.source
+        letters = await self._queue.revive(
+            name, died_until=asked.dead_until, count=AGAIN_AT_ONCE, now=self._now()
+        )
+        until = asked.dead_until if letters else 0.0
+        source.recovery = Recovery(after=asked.after, upto=asked.upto, dead_until=until)
+        self._add(name, letters)
+
+    def _add(self, name: str, letters: Sequence[Letter]) -> None:
+        for letter in letters:
+            if not self._board.find(name, letter.place):
+                self._board.add(waiting_item(name, Letter(letter.place, letter.meta, b"", letter.at)))
+        self._changed()
+
+    # --- orders -------------------------------------------------------------------------
+
+    async def reload(self) -> None:
+        """Read again what waits and what is to be recovered: an operator may have changed it."""
+        for name, source in self._sources.items():
+            source.recovery = await self._queue.recovery(name)
+            before = {item.place for item in self._board if item.source == name and item.stored}
+            letters = {letter.place: letter for letter in await self._queue.waiting(name)}
+            for place in before - letters.keys():
+                item = self._board.find(name, place)
+                if item and not item.flying:
+                    self._board.remove(item)
+            for letter in letters.values():
+                self._refresh(name, letter)
+        self._changed()
+
+    def _refresh(self, name: str, letter: Letter) -> None:
+        item = self._board.find(name, letter.place)
+        if item is None:
+            self._board.add(waiting_item(name, letter))
+        elif item.stored and not item.flying and letter.at < item.due:
+            item.meta = letter.meta
+            self._board.postpone(item, due=letter.at)
+
+    async def skip(self, upto: str) -> None:
+        """Pass over everything up to an entry; what waits for it becomes a dead letter that can be resent."""
+        for name, source in self._sources.items():
+            lane, now = source.lane, self._now()
+            if position(upto) > position(lane.read_to):
+                facts = await self._queue.facts(name)
+                left = await self._queue.range(name, after=upto, upto="+", count=MOST_WAITING)
+                lane.read_to, lane.ordinal = upto, facts.added - len(left)
+            items = [
+                item
+                for item in self._board
+                if item.source == name and not item.flying and item.key[0] <= position(upto)
+            ]
+            await self._bury(source, items, now=now)
+
+    async def _bury(self, source: Source, items: Sequence[Item], *, now: float) -> None:
+        outcomes = []
+        for item in items:
+            body = item.event.body if item.event else await self._queue.body(item.source, item.place)
+            item.meta.died, item.meta.why = now, "skipped"
+            if body is not None:
+                outcomes.append(Outcome("dead", item.place, now, item.meta, body))
+            source.lane.let_go(item)
+            self._board.remove(item)
+        if outcomes:
+            await source.settler.settle(outcomes)
+
+
+def end_of(ms: int) -> str:
+    """Name the last entry id of a millisecond."""
+    return place_of((ms, 2**64 - 1))

@@ -1,0 +1,71 @@
+"""What an endpoint is told when it is built, and what it tells while it runs: values only."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+from urllib.parse import urlsplit
+
+from . import retry
+from .formats import RATES_PER_S
+from .outbound import Network
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndpointSettings:
+    """What `[webhooks.NAME]` says, as values. Its repr holds no secret."""
+
+    name: str
+    url: str = field(repr=False)
+    secrets: tuple[bytes, ...] = field(default=(), repr=False)
+    events: tuple[str, ...] = ("*",)
+    sources: tuple[str, ...] = ("*",)
+    start: Literal["now", "oldest"] = "now"
+    format: str = "cloudevents"
+    content_type: str = "application/json"
+    filter: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    order: Literal["subject", "none"] = "subject"
+    concurrency: int = 8
+    rate_per_s: float | None = None
+    schedule_s: tuple[float, ...] = retry.SCHEDULE_S
+    allow_private: tuple[Network, ...] = ()
+
+    @property
+    def host(self) -> str:
+        """The only part of the URL that may be shown."""
+        return urlsplit(self.url).hostname or ""
+
+    @property
+    def interval_s(self) -> float:
+        """Shortest time between the starts of two attempts."""
+        rate = self.rate_per_s or RATES_PER_S.get(self.format)
+        return 1 / rate if rate else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptSeen:
+    """What the metrics learn of one attempt."""
+
+    endpoint: str
+    source: str
+    type: str
+    outcome: str
+    """delivered, later, dead, probe or gone."""
+    status: int | None
+    fault: str
+    attempt_s: float
+    age_s: float
+    """From the event's detection to this answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gauges:
+    """How an endpoint stands at this moment, as its process knows it."""
+
+    state: str
+    """ok, failing, paused, probing or disabled."""
+    in_flight: int
+    at_hand: int
+    """Events taken from the streams and not yet delivered or dead."""
+    waiting: int
+    """Those of them that wait for a further attempt, or behind one that does."""
