@@ -46,8 +46,8 @@ class Line:
     answer: Answer
     receive: Receive
     send: Send
-    abort: Callable[[], None]
-    """Reset the connection: the peer gets RST, not an orderly end."""
+    hang_up: Callable[[bool], None]
+    """End the connection: True resets it, False ends it in good order after what was written."""
     size: int
     """Bytes that an oversized body has, unpacked."""
 
@@ -106,7 +106,7 @@ async def _truncated(line: Line) -> int:
 
 
 async def _cut(line: Line) -> int:
-    """The connection ends within the body."""
+    """The connection ends within the body, in good order."""
     headers = [*line.answer.headers, (b"content-length", str(len(line.answer.body)).encode())]
     await line.send({"type": "http.response.start", "status": line.answer.status, "headers": headers})
     half: Message = {
@@ -115,15 +115,13 @@ async def _cut(line: Line) -> int:
         "more_body": True,
     }
     await line.send(half)
-    # Once round the loop, so that what was written leaves before the reset.
-    await asyncio.sleep(0)
-    line.abort()
+    line.hang_up(False)
     await gone(line.receive)
     return line.answer.status
 
 
 async def _reset(line: Line) -> int:
-    line.abort()
+    line.hang_up(True)
     await gone(line.receive)
     return 0
 

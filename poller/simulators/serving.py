@@ -97,18 +97,18 @@ class _Server(uvicorn.Server):
             await server.wait_closed()
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope["poller.abort"] = self._abort(scope)
+        scope["poller.hang_up"] = self._hang_up(scope)
         # Only `close` cancels, after it hung up: there is nobody left to answer.
         with suppress(asyncio.CancelledError):
             await self._app(scope, receive, send)
 
-    def _abort(self, scope: Scope) -> Callable[[], None]:
-        def abort() -> None:
+    def _hang_up(self, scope: Scope) -> Callable[[bool], None]:
+        def hang_up(reset: bool) -> None:
             for connection in list(self.server_state.connections):
                 if getattr(connection, "client", None) == scope["client"]:
-                    _reset(connection.transport)
+                    _reset(connection.transport) if reset else connection.transport.close()
 
-        return abort
+        return hang_up
 
 
 def _reset(transport: asyncio.BaseTransport) -> None:

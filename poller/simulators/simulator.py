@@ -136,7 +136,7 @@ class Simulator(Generic[WorldT, OrdersT, SwitchesT]):
         """Call these before each answer is made, and after each was sent."""
         self.wire.before, self.wire.after = before, after
 
-    def order(self, name: str, **arguments: Any) -> tuple[Entry, ...]:
+    def order(self, name: str, /, **arguments: Any) -> tuple[Entry, ...]:
         """Give an order by its name, and let happen what is due by then.
 
         Raises:

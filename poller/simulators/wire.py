@@ -128,8 +128,8 @@ class Wire:
         asked.seq = self._seq()
         await _wait(switches.latency_s / 2)
         if asked.fault:
-            abort = scope.get("poller.abort", _no_abort)
-            line = Line(answer, receive, send, abort=abort, size=switches.fault_size)
+            hang_up = scope.get("poller.hang_up", _nobody)
+            line = Line(answer, receive, send, hang_up=hang_up, size=switches.fault_size)
             return await FAULTS[asked.fault](line)
         return await deliver(send, _dressed(answer, scope, switches))
 
@@ -159,8 +159,8 @@ async def _wait(seconds: float) -> None:
         await asyncio.sleep(seconds)
 
 
-def _no_abort() -> None:
-    """Outside a server there is no connection to reset."""
+def _nobody(_reset: bool) -> None:
+    """Outside a server there is no connection to end."""
 
 
 def _too_many(refusal: Refusal) -> Answer:
