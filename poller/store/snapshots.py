@@ -170,3 +170,36 @@ async def reported(connection: Connection, keys: Keys, source: str) -> bytes | N
     with translated():
         found: Any = await connection.commands.get(keys.report(source))
     return found if found is None else bytes(found)
+
+
+async def subject(connection: Connection, keys: Keys, source: str, name: str) -> bytes | None:
+    """What is kept of a subject without a snapshot, such as an endpoint: how often it was spoken of."""
+    redis: Any = connection.commands
+    with translated():
+        found: bytes | None = await redis.hget(keys.records(source, "webhook"), name)
+    return found
+
+
+async def say(
+    connection: Connection, keys: Keys, source: str, name: str, read: bytes | None, kept: bytes, event: Event
+) -> bool:
+    """Say one event of such a subject; False where somebody else did in between: read again."""
+    reply = await connection.run(
+        _SAY,
+        [keys.records(source, "webhook"), keys.events(source)],
+        [name, read or b"", kept, *fields_of(event).values()],
+    )
+    if reply not in (b"OK", b"CONFLICT"):
+        msg = f"{keys.events(source)} is no stream: is redis.prefix shared with another program?"
+        raise StoreRefused(msg)
+    return bool(reply == b"OK")
+
+
+async def trim(connection: Connection, keys: Keys, source: str, *, before: float) -> int:
+    """Drop what is older than the retention (`before` in Unix seconds); how many entries went."""
+    redis: Any = connection.commands
+    with translated():
+        return int(await redis.xtrim(keys.events(source), minid=f"{int(before * 1000)}-0", approximate=True))
+
+
+_SAY = Script("say")

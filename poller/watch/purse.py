@@ -1,4 +1,4 @@
-"""Paying for requests: tickets on the host's budget, and the pace at which details may use what sweeps leave."""
+"""Paying for requests: tickets on the host's budget, and the pace at which details use what sweeps leave."""
 
 import asyncio
 import time

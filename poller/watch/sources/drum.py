@@ -316,8 +316,8 @@ _ids = msgspec.json.Decoder(list[_Id])
 class Drum:
     """One Drum account."""
 
-    kinds = KINDS
-    lists = ("opportunity", "project")
+    kinds: Mapping[str, Kind] = KINDS
+    lists: tuple[str, ...] = ("opportunity", "project")
 
     def __init__(self, account: Account, upstream: Upstream) -> None:
         self.name = account.name

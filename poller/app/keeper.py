@@ -1,0 +1,108 @@
+"""Holds one lease and runs the work that needs it, for as long as the service runs; never dies of a fault."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import structlog
+
+from poller.errors import Conflict, Fenced, PollerError, StoreError
+from poller.store.leases import Leases
+
+LOOK_S = 0.5
+"""How often a free lease is tried: a death is taken over within the lease and 1 s (contract §8)."""
+SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 15.0
+FINISH_S = 20.0
+"""How long work may take to finish once it is told to stop: less than the 25 s of contract §8."""
+
+Work = Callable[[int, asyncio.Event], Awaitable[None]]
+"""(fence, stop): works until stop is set, then returns."""
+
+log = structlog.get_logger("poller.app")
+
+
+@dataclass(kw_only=True)
+class Keeper:
+    """One unit of work: a source to poll or an endpoint to serve."""
+
+    name: str
+    key: str
+    leases: Leases
+    work: Work
+    mine: Callable[[], bool]
+    """Whether this unit is this replica's share now."""
+    renew_s: float
+    holds: bool = False
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Hold and work, lose and try again, until told to stop."""
+        pause_s = SHORTEST_PAUSE_S
+        while not stop.is_set():
+            try:
+                worked = await self._once(stop)
+                pause_s = SHORTEST_PAUSE_S if worked else LOOK_S
+            except (Fenced, Conflict) as exc:
+                log.info("lease.lost", unit=self.name, reason=str(exc))
+                pause_s = LOOK_S
+            except PollerError as exc:
+                log.warning("unit.stopped", unit=self.name, reason=str(exc), again_in_s=pause_s)
+                pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+            except Exception:
+                log.exception("unit.failed", unit=self.name, again_in_s=pause_s)
+                pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+            await _until(stop, pause_s)
+
+    async def _once(self, stop: asyncio.Event) -> bool:
+        """Work under the lease until it is lost, given away, or the service stops; False if not held."""
+        fence = await self.leases.acquire(self.key) if self.mine() else None
+        if fence is None:
+            return False
+        self.holds = True
+        log.info("lease.taken", unit=self.name, fence=fence)
+        try:
+            await self._held(fence, stop)
+        finally:
+            self.holds = False
+            with suppress(StoreError):
+                await self.leases.release(self.key, fence)
+        return True
+
+    async def _held(self, fence: int, stop: asyncio.Event) -> None:
+        finish = asyncio.Event()
+        work = asyncio.ensure_future(self.work(fence, finish))
+        watch = asyncio.ensure_future(self._watch(fence, stop))
+        try:
+            await asyncio.wait({work, watch}, return_when=asyncio.FIRST_COMPLETED)
+            if watch.done() and not watch.result():
+                msg = f"{self.name}: its lease was not renewed in time; another replica takes over"
+                raise Fenced(msg)
+            finish.set()
+            await asyncio.wait({work}, timeout=FINISH_S)
+            if work.done():
+                work.result()
+        finally:
+            for task in (work, watch):
+                task.cancel()
+            await asyncio.gather(work, watch, return_exceptions=True)
+
+    async def _watch(self, fence: int, stop: asyncio.Event) -> bool:
+        """Renew until there is a reason to finish; False when the lease is another's."""
+        loop = asyncio.get_running_loop()
+        renewed = loop.time()
+        while not stop.is_set() and self.mine():
+            await _until(stop, self.renew_s)
+            try:
+                if not await self.leases.renew(self.key, fence):
+                    return False
+                renewed = loop.time()
+            except StoreError:
+                # Redis is away: nobody else can take the lease either, and no commit gets through.
+                log.warning("lease.unrenewed", unit=self.name, for_s=round(loop.time() - renewed, 1))
+        return True
+
+
+async def _until(stop: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await stop.wait()

@@ -1,0 +1,256 @@
+"""The service: every source and endpoint under a lease of its own, until SIGTERM."""
+
+import asyncio
+import os
+import random
+import secrets
+import signal
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import structlog
+
+from poller.config import Settings, SourceSettings, WebhookSettings
+from poller.deliver.endpoint import AttemptSeen, Endpoint
+from poller.deliver.filters import wants_source
+from poller.errors import StoreError, StoreUnavailable
+from poller.model import dumps
+from poller.store import snapshots
+from poller.store.connection import Connection, ServerInfo
+from poller.store.embedded import Embedded
+from poller.store.keys import Keys
+from poller.store.leases import Leases, Replicas, fair_share
+from poller.store.snapshots import Snapshots
+from poller.watch.desk import Desk
+from poller.watch.driver import Driver
+from poller.watch.poll import Swept
+
+from .announce import Announcer
+from .clockwork import Clockwork
+from .keeper import Keeper
+from .wiring import endpoint_of, manner_of, purse_of, redis_url, source_of
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 15.0
+TRIM_S = 60.0
+
+log = structlog.get_logger("poller.app")
+
+
+@dataclass(kw_only=True)
+class Ears:
+    """Who wants to hear of what happens: metrics, the demo, tests."""
+
+    swept: list[Callable[[str, Swept], None]] = field(default_factory=list)
+    attempted: list[Callable[[AttemptSeen], None]] = field(default_factory=list)
+
+
+class Service:
+    """One replica."""
+
+    def __init__(self, settings: Settings, connection: Connection, *, ears: Ears | None = None) -> None:
+        self.settings = settings
+        self.connection = connection
+        self.keys = Keys(settings.redis.prefix)
+        self.ears = ears or Ears()
+        self.me = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        lease_s = settings.redis.lease.total_seconds()
+        self._renew_s = lease_s / 3
+        self._leases = Leases(connection, holder=self.me, ttl_s=lease_s)
+        self._replicas = Replicas(connection, self.keys, me=self.me, ttl_s=lease_s)
+        kinds = {name: given.kind for name, given in settings.sources.items()}
+        self._announce = Announcer(connection, self.keys, kinds)
+        self._due = {name: asyncio.Event() for name in settings.sources}
+        self._share: frozenset[str] = frozenset()
+        self.reasons: list[str] = ["starting"]
+        """Why the service is not ready; empty when it is."""
+        self.clockwork = Clockwork(
+            {
+                name: (given.every.total_seconds(), self._due[name].set)
+                for name, given in settings.sources.items()
+            }
+        )
+        self.keepers = [*self._source_keepers(), *self._endpoint_keepers()]
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until told to stop; then let commits finish, deliveries settle, and give leases back."""
+        await self._until_store_answers(stop)
+        if stop.is_set():
+            return
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.clockwork.run(stop))
+            group.create_task(self._beat(stop))
+            for keeper in self.keepers:
+                group.create_task(keeper.run(stop))
+        with suppress(StoreError):
+            await self._replicas.leave()
+        log.info("service.stopped", replica=self.me)
+
+    async def _until_store_answers(self, stop: asyncio.Event) -> None:
+        """Wait for Redis as long as it takes; one that cannot be used is refused at once.
+
+        Raises:
+            StoreRefused: the server is too old, or evicts keys.
+        """
+        pause_s = FIRST_PAUSE_S
+        while not stop.is_set():
+            try:
+                info = await self.connection.check()
+                for name in self.settings.sources:
+                    await snapshots.register(self.connection, self.keys, name)
+            except StoreUnavailable as exc:
+                self.reasons = [str(exc)]
+                log.warning("store.unavailable", reason=str(exc), again_in_s=pause_s)
+                await _until(stop, pause_s)
+                pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+            else:
+                self._greet(info)
+                return
+
+    def _greet(self, info: ServerInfo) -> None:
+        for warning in info.warnings:
+            log.warning("store.warning", warning=warning)
+        log.info(
+            "service.started",
+            replica=self.me,
+            server=f"{info.name} {info.version}",
+            sources=sorted(self.settings.sources),
+            webhooks=sorted(self.settings.webhooks),
+        )
+
+    async def _beat(self, stop: asyncio.Event) -> None:
+        """Say that this replica lives, and work out its share."""
+        units = [keeper.name for keeper in self.keepers]
+        while not stop.is_set():
+            try:
+                alive = await self._replicas.beat(units)
+                self._share = fair_share(alive, me=self.me)
+                silent = "" if self.clockwork.ticking else "the scheduler does not tick"
+                self.reasons = [silent] if silent else []
+            except StoreError as exc:
+                self.reasons = [str(exc)]
+            await _until(stop, min(self._renew_s, 2.0))
+
+    # --- sources ------------------------------------------------------------------------------
+
+    def _source_keepers(self) -> list[Keeper]:
+        return [
+            self._keeper(f"source/{name}", self.keys.source_lease(name), partial(self._poll, name, given))
+            for name, given in self.settings.sources.items()
+        ]
+
+    def _keeper(self, name: str, key: str, work: Callable[[int, asyncio.Event], Awaitable[None]]) -> Keeper:
+        return Keeper(
+            name=name,
+            key=key,
+            leases=self._leases,
+            work=work,
+            mine=lambda: name in self._share,
+            renew_s=self._renew_s,
+        )
+
+    async def _poll(self, name: str, given: SourceSettings, fence: int, stop: asyncio.Event) -> None:
+        store = Snapshots(self.connection, self.keys, name, fence=fence)
+        memory = await store.open()
+        async with AsyncExitStack() as stack:
+            source = source_of(name, given)
+            stack.push_async_callback(source.close)
+            desk = Desk(
+                source=source,
+                source_kind=given.kind,
+                snapshots=store,
+                memory=memory,
+                purse=purse_of(name, given, self.connection, self.keys),
+                manner=manner_of(given),
+            )
+            driver = Driver(
+                desk,
+                due=self._due[name],
+                asked=partial(snapshots.asked, self.connection, self.keys, name),
+                report=partial(self._report, name),
+                swept=partial(self._swept, name),
+            )
+            self._due[name].set()
+            trimming = asyncio.ensure_future(self._trim(name))
+            stack.push_async_callback(_cancelled, trimming)
+            await driver.run(stop)
+
+    async def _report(self, name: str, told: dict[str, Any]) -> None:
+        await snapshots.report(self.connection, self.keys, name, dumps({**told, "replica": self.me}))
+
+    def _swept(self, name: str, told: Swept) -> None:
+        for hear in self.ears.swept:
+            hear(name, told)
+
+    async def _trim(self, name: str) -> None:
+        """Drop what is older than the retention, once a minute."""
+        retention_s = self.settings.redis.retention.total_seconds()
+        while True:
+            with suppress(StoreError):
+                await snapshots.trim(self.connection, self.keys, name, before=time.time() - retention_s)
+            await asyncio.sleep(TRIM_S)
+
+    # --- endpoints --------------------------------------------------------------------------------
+
+    def _endpoint_keepers(self) -> list[Keeper]:
+        return [
+            self._keeper(
+                f"webhook/{name}", self.keys.endpoint_lease(name), partial(self._deliver, name, given)
+            )
+            for name, given in self.settings.webhooks.items()
+        ]
+
+    async def _deliver(self, name: str, given: WebhookSettings, fence: int, stop: asyncio.Event) -> None:
+        endpoint = Endpoint(
+            settings=endpoint_of(name, given),
+            connection=self.connection,
+            keys=self.keys,
+            sources=[each for each in self.settings.sources if wants_source(given.sources, each)],
+            fence=fence,
+            now=time.time,
+            chance=random.random,
+            announce=self._announce,
+            on_attempt=self._attempted,
+        )
+        await endpoint.run(stop)
+
+    def _attempted(self, seen: AttemptSeen) -> None:
+        for hear in self.ears.attempted:
+            hear(seen)
+
+
+async def serve(settings: Settings, *, ears: Ears | None = None, stop: asyncio.Event | None = None) -> None:
+    """Run the service until SIGTERM or SIGINT, or until `stop` is set.
+
+    Raises:
+        StoreRefused: Redis, or the embedded server, cannot be used as it is.
+    """
+    stop = stop or asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    url = redis_url(settings)
+    async with AsyncExitStack() as stack:
+        if url is None:
+            embedded = Embedded(fsync=settings.redis.durability == "fsync")
+            url = await embedded.start(settings.data_dir)
+            stack.push_async_callback(embedded.stop)
+            stack.push_async_callback(_cancelled, asyncio.ensure_future(embedded.tend()))
+        connection = Connection.open(url)
+        stack.push_async_callback(connection.close)
+        await Service(settings, connection, ears=ears).run(stop)
+
+
+async def _cancelled(task: "asyncio.Future[Any]") -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def _until(stop: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await stop.wait()

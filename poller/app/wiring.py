@@ -1,0 +1,74 @@
+"""From settings to small values: the last place that knows the settings file's shape."""
+
+from urllib.parse import urlsplit
+
+from poller.config import Settings, SourceSettings, WebhookSettings
+from poller.deliver.endpoint import EndpointSettings
+from poller.store.budget import Budget
+from poller.store.connection import Connection
+from poller.store.keys import Keys
+from poller.watch.desk import Manner
+from poller.watch.purse import Purse
+from poller.watch.sources import SOURCES, Account, Source
+from poller.watch.upstream import REQUEST_TIMEOUT_S, Upstream
+
+
+def purse_of(name: str, given: SourceSettings, connection: Connection, keys: Keys) -> Purse:
+    """Where a source pays: the budget of its host and egress."""
+    host = urlsplit(given.base_url).netloc
+    limit, window_s = given.budget.count, given.budget.window.total_seconds()
+    budget = Budget(
+        connection, keys, host=host, egress=given.egress, limit=limit, window_s=window_s, source=name
+    )
+    return Purse(budget, host=host, limit=limit, window_s=window_s, timeout_s=REQUEST_TIMEOUT_S)
+
+
+def source_of(name: str, given: SourceSettings) -> Source:
+    """One source with its connections; close it after use."""
+    made = SOURCES[given.kind]
+    token = given.token.get_secret_value()
+    upstream = Upstream(
+        base_url=given.base_url,
+        auth=made.auth(token),
+        proxy=given.proxy.get_secret_value() if given.proxy else "",
+    )
+    account = Account(
+        name=name,
+        base_url=given.base_url,
+        token=token,
+        won_statuses=frozenset(given.won_statuses),
+        lost_statuses=frozenset(given.lost_statuses),
+    )
+    return made(account, upstream)
+
+
+def manner_of(given: SourceSettings) -> Manner:
+    """How the source is to be read."""
+    return Manner(details=given.details, emit_baseline=given.baseline == "emit", noise=given.noise)
+
+
+def endpoint_of(name: str, given: WebhookSettings) -> EndpointSettings:
+    """One endpoint as the delivering wing knows it."""
+    rate = given.rate
+    return EndpointSettings(
+        name=name,
+        url=given.url.get_secret_value(),
+        secrets=given.keys,
+        events=given.events,
+        sources=given.sources,
+        start=given.start,
+        format=given.format,
+        content_type=given.content_type,
+        filter=given.filter,
+        headers={key: value.get_secret_value() for key, value in given.headers.items()},
+        order=given.order,
+        concurrency=given.concurrency,
+        rate_per_s=rate.per_second if rate else None,
+        schedule_s=tuple(each.total_seconds() for each in given.schedule),
+        allow_private=given.allow_private,
+    )
+
+
+def redis_url(settings: Settings) -> str | None:
+    """The server that is named, or None for the embedded one."""
+    return settings.redis.url.get_secret_value() if settings.redis.url else None
