@@ -93,8 +93,7 @@ class Intake:
         for letter in waiting:
             self._await(name, letter, up_since=up_since)
         for entry in entries:
-            if not self._board.find(name, entry.place):
-                self._take(source, entry, ordinal=0)
+            self._take(source, entry, ordinal=0)
         self._sources[name] = source
         self._spawn(source.settler)
         self._changed()
@@ -147,6 +146,8 @@ class Intake:
             await self._park(self._sources[name], items)
 
     def _take(self, source: Source, entry: Entry, *, ordinal: int) -> Item | None:
+        if self._board.find(entry.source, entry.place):
+            return None  # an operator had it sent before its turn came
         wanted, sure = self._wants(entry.event)
         if not sure:
             source.settler.counts["unsure"] += 1

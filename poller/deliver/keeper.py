@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from poller.errors import Conflict
 from poller.model import rfc3339
 from poller.store.letters import EndpointState, Notice
 from poller.store.queue import Orders, Queue
@@ -129,7 +130,11 @@ class Keeper:
         while self._notices and not self._dirty:
             notice = self._notices[0]
             subject = f"webhook/{self._settings.name}"
-            await self._announce(notice.source, notice.type, subject, {**notice.object, "id": notice.id})
+            try:
+                await self._announce(notice.source, notice.type, subject, {**notice.object, "id": notice.id})
+            except Conflict as exc:
+                self._log.info("endpoint.announcing_later", reason=str(exc))
+                return
             self._notices.remove(notice)
             self._dirty = True
             await self.save()

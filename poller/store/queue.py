@@ -159,7 +159,7 @@ class Queue:
         with translated():
             reply: Any = await self._connection.blocking.xread(streams, count=count, block=block_ms)
         rows = reply.items() if isinstance(reply, dict) else reply
-        return [entry for key, part in rows for entry in _entries(names[key], part)]
+        return [entry for key, part in rows for entry in entries_of(names[key], part)]
 
     async def range(self, source: str, *, after: str, upto: str, count: int) -> list[Entry]:
         """Read entries in (after, upto], oldest first."""
@@ -167,7 +167,7 @@ class Queue:
             rows = await self._connection.commands.xrange(
                 self._keys.events(source), min=f"({after}", max=upto, count=count
             )
-        return list(_entries(source, rows))
+        return list(entries_of(source, rows))
 
     async def fetch(self, source: str, places: Sequence[str]) -> list[Entry]:
         """Read single entries; what is no longer in the stream is left out."""
@@ -176,7 +176,7 @@ class Queue:
                 for place in places:
                     pipe.xrange(self._keys.events(source), min=place, max=place)
                 found = await pipe.execute()
-        return [entry for rows in found for entry in _entries(source, rows)]
+        return [entry for rows in found for entry in entries_of(source, rows)]
 
     async def facts(self, source: str) -> StreamFacts:
         """Ask the stream about itself; one that does not exist is empty."""
@@ -264,7 +264,8 @@ class Queue:
                 await pipe.execute()
 
 
-def _entries(source: str, rows: Any) -> Iterable[Entry]:
+def entries_of(source: str, rows: Any) -> Iterable[Entry]:
+    """Read the events among entries as redis-py gives them."""
     for place, fields in rows or ():
         if fields and b"event" in fields:
             yield Entry(place=place.decode(), source=source, event=event_of(fields))

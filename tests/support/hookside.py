@@ -1,4 +1,4 @@
-"""The other side of a webhook for tests: a real HTTP receiver on loopback, and an endpoint that sends to it."""
+"""The other side of a webhook for tests: a real HTTP receiver on loopback, and an endpoint sending to it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -104,7 +104,11 @@ def hang(released: asyncio.Event) -> Reply:
 
 
 def event(
-    n: int, *, type: str = "drum.opportunity.updated", subject: str | None = None, **deal: Any
+    n: int,
+    *,
+    type: str = "drum.opportunity.updated",  # noqa: A002 - the event's own word
+    subject: str | None = None,
+    **deal: Any,
 ) -> Event:
     """Make an event; its id is evt_ and n in hex."""
     subject = subject or f"opportunity/{n}"
@@ -127,8 +131,8 @@ class Told:
     announced: list[tuple[str, str, str, dict[str, Any]]] = field(default_factory=list)
     attempts: list[AttemptSeen] = field(default_factory=list)
 
-    async def announce(self, source: str, type: str, subject: str, object: dict[str, Any]) -> None:
-        self.announced.append((source, type, subject, object))
+    async def announce(self, source: str, type_: str, subject: str, object_: dict[str, Any]) -> None:
+        self.announced.append((source, type_, subject, object_))
 
     @property
     def types(self) -> list[str]:

@@ -1,0 +1,225 @@
+"""The queues of all endpoints as operators see them: counts, attempts, dead letters, and orders.
+
+Nothing here needs the endpoint's lease. What moves a single event is done at once; what concerns the
+endpoint as a whole is an order, left for whoever serves it, who looks every second.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from poller.model import Entry
+
+from .connection import Connection, Script, translated
+from .keys import Keys
+from .letters import Attempt, Counts, EndpointState, Letter, letter, place_of, position
+from .queue import (
+    dead_letters,
+    entries_of,
+    fresh,
+    letter_of,
+    orders_of,
+    recovery_of,
+    refill_args,
+    stream_facts,
+)
+
+_ORDER = Script("endpoint_order")
+_REFILL = Script("queue_refill")
+_attempt = msgspec.json.Decoder(Attempt)
+
+SEARCHED_AT_ONCE = 500
+Found = Literal["dead", "waiting", "stream"]
+
+
+class Office:
+    """What commands and the page ask and order. Every method raises StoreUnavailable or StoreRefused."""
+
+    def __init__(self, connection: Connection, keys: Keys) -> None:
+        self._connection = connection
+        self._keys = keys
+
+    # --- seeing -------------------------------------------------------------------------
+
+    async def state(self, endpoint: str) -> EndpointState:
+        """Tell how an endpoint fares, orders that nobody has read yet included."""
+        orders = await orders_of(self._connection, self._keys, endpoint)
+        if orders.want == "disabled" and not orders.state.disabled:
+            return msgspec.structs.replace(orders.state, disabled="operator")
+        if orders.want == "enabled":
+            return EndpointState(last_success=orders.state.last_success)
+        return orders.state
+
+    async def counts(self, endpoint: str, source: str) -> Counts:
+        """Count what one endpoint has before it in one source."""
+        keys, client = self._keys, self._connection.commands
+        facts = await stream_facts(self._connection, keys.events(source))
+        with translated():
+            raw: Any = await client.hgetall(keys.place(source, endpoint))
+            dead = await client.zcard(keys.dead(source, endpoint))
+            waiting: Any = await client.zrange(keys.waiting(source, endpoint), 0, -1)
+        kept = {name.decode(): value.decode() for name, value in raw.items()}
+        recovery = recovery_of(kept)
+        return Counts(
+            source=source,
+            endpoint=endpoint,
+            waiting=len(waiting),
+            dead=int(dead),
+            lag=max(0, facts.added - max(int(kept["ordinal"]), facts.trimmed)) if "ordinal" in kept else 0,
+            oldest_waiting=await self._oldest(source, kept, [place.decode() for place in waiting]),
+            delivered=int(kept.get("delivered", 0)),
+            died=int(kept.get("died", 0)),
+            filtered=int(kept.get("filtered", 0)),
+            unsure=int(kept.get("unsure", 0)),
+            lost=int(kept.get("lost", 0)),
+            recovering=bool(recovery.after or recovery.dead_until),
+        )
+
+    async def _oldest(self, source: str, kept: dict[str, str], waiting: Sequence[str]) -> float | None:
+        places = [*waiting, *kept.get("holes", "").split()]
+        if "cursor" in kept:
+            places += [each.place for each in await self._after(source, kept["cursor"], count=1)]
+        return min(position(place)[0] for place in places) / 1000 if places else None
+
+    async def attempts(self, endpoint: str, *, count: int = 100) -> list[Attempt]:
+        """Read the newest attempts, newest first; the last 1,000 are kept."""
+        with translated():
+            rows: Any = await self._connection.commands.xrevrange(self._keys.attempts(endpoint), count=count)
+        return [_attempt.decode(fields[b"a"]) for _, fields in rows]
+
+    async def dead(self, endpoint: str, source: str, *, count: int = 100) -> list[Letter]:
+        """Read dead letters, the oldest first; `at` is when each died."""
+        return await dead_letters(
+            self._connection, self._keys, source, endpoint, until=float("inf"), count=count
+        )
+
+    async def find(self, endpoint: str, sources: Iterable[str], event: str) -> tuple[str, str] | None:
+        """Find an event by its id or by its place in the stream; give its source and place, or None."""
+        for source in sources:
+            place = await self._find(endpoint, source, event)
+            if place is not None:
+                return source, place
+        return None
+
+    async def _find(self, endpoint: str, source: str, event: str) -> str | None:
+        client, tries = self._connection.commands, self._keys.tries(source, endpoint)
+        if not event.startswith("evt_"):
+            there = await self._letter(endpoint, source, event)
+            return event if there else None
+        with translated():
+            async for place, packed in client.hscan_iter(tries, count=SEARCHED_AT_ONCE):
+                if letter(place.decode(), packed).meta.id == event:
+                    return str(place.decode())
+        return await self._search(source, event)
+
+    async def _search(self, source: str, event: str) -> str | None:
+        # Newest first: what somebody asks for is mostly recent.
+        upto = "+"
+        while True:
+            with translated():
+                rows: Any = await self._connection.commands.xrevrange(
+                    self._keys.events(source), max=upto, count=SEARCHED_AT_ONCE
+                )
+            for place, fields in rows:
+                if fields.get(b"id") == event.encode():
+                    return str(place.decode())
+            if len(rows) < SEARCHED_AT_ONCE:
+                return None
+            upto = f"({rows[-1][0].decode()}"
+
+    # --- ordering -----------------------------------------------------------------------
+
+    async def resend(self, endpoint: str, source: str, place: str, *, now: float) -> Found | None:
+        """Send one event again, from its first attempt; tell where it was found, None if nowhere."""
+        found = await self._letter(endpoint, source, place)
+        if found is None:
+            return None
+        where, old = found
+        await self._refill(endpoint, source, {}, [fresh(old, at=now)])
+        await self._order(endpoint)
+        return where
+
+    async def _letter(self, endpoint: str, source: str, place: str) -> tuple[Found, Letter] | None:
+        keys, client = self._keys, self._connection.commands
+        with translated():
+            packed: Any = await client.hget(keys.tries(source, endpoint), place)
+            died = await client.zscore(keys.dead(source, endpoint), place) if packed else None
+        if packed:
+            return ("waiting" if died is None else "dead"), letter(place, packed)
+        try:
+            position(place)
+        except ValueError:
+            return None
+        with translated():
+            rows = await client.xrange(keys.events(source), min=place, max=place)
+        entries = list(entries_of(source, rows))
+        return ("stream", letter_of(entries[0], at=0.0)) if entries else None
+
+    async def recover_since(self, endpoint: str, sources: Iterable[str], *, since: float) -> int:
+        """Send everything again that the endpoint wants and that was detected since then (Unix seconds).
+
+        Give the number of sources that have something of that time. The endpoint does it at its own pace,
+        with the original ids, and goes on after a crash.
+        """
+        after = place_of((max(0, int(since * 1000) - 1), 2**64 - 1))
+        asked = 0
+        for source in sources:
+            facts = await stream_facts(self._connection, self._keys.events(source))
+            if position(facts.last) > position(after):
+                await self._refill(endpoint, source, {"replay": after, "upto": facts.last}, [])
+                asked += 1
+        await self._order(endpoint)
+        return asked
+
+    async def recover_dead(self, endpoint: str, sources: Iterable[str], *, now: float) -> int:
+        """Send all dead letters again, oldest first, as `recover_since`; give their number."""
+        asked = 0
+        for source in sources:
+            with translated():
+                dead = int(await self._connection.commands.zcard(self._keys.dead(source, endpoint)))
+            if dead:
+                await self._refill(endpoint, source, {"revive": repr(now)}, [])
+            asked += dead
+        await self._order(endpoint)
+        return asked
+
+    async def enable(self, endpoint: str, *, from_now: bool = False) -> None:
+        """Let an endpoint go on from its place, or from now: then what it missed is passed over.
+
+        What waits for a further attempt becomes a dead letter if it is passed over, and can be resent.
+        """
+        skip = ["skip", await self._now()] if from_now else []
+        await self._order(endpoint, "want", "enabled", *skip)
+
+    async def disable(self, endpoint: str) -> None:
+        """Send nothing more to an endpoint; it keeps its place."""
+        await self._order(endpoint, "want", "disabled")
+
+    async def _now(self) -> str:
+        # The server's clock makes the places of the streams, so it says where now is.
+        with translated():
+            seconds, micros = await self._connection.commands.time()
+        return place_of((int(seconds) * 1000 + int(micros) // 1000, 2**64 - 1))
+
+    async def _order(self, endpoint: str, *fields: str) -> None:
+        await self._connection.run(_ORDER, [self._keys.endpoint(endpoint)], fields)
+
+    async def _refill(
+        self, endpoint: str, source: str, fields: dict[str, str], letters: Sequence[Letter]
+    ) -> None:
+        keys = self._keys
+        four = [
+            keys.place(source, endpoint),
+            keys.waiting(source, endpoint),
+            keys.tries(source, endpoint),
+            keys.dead(source, endpoint),
+        ]
+        await self._connection.run(_REFILL, four, refill_args("", fields, letters, what="any"))
+
+    async def _after(self, source: str, place: str, *, count: int) -> list[Entry]:
+        with translated():
+            rows = await self._connection.commands.xrange(
+                self._keys.events(source), min=f"({place}", count=count
+            )
+        return list(entries_of(source, rows))
