@@ -2,4 +2,6 @@
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__"]
+from .client import VerificationFailed, verify
+
+__all__ = ["VerificationFailed", "__version__", "verify"]
