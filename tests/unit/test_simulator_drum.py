@@ -176,8 +176,8 @@ def test_life_keeps_its_size() -> None:
     world, orders = made()
     world.populate(opportunities=60, projects=40)
     life_of(world, orders, seed=3).steps(4_000)
-    assert 20 <= len(world.live("opportunity")) <= 150
-    assert 20 <= len(world.live("project")) <= 250
+    assert 20 <= len(world.live("opportunity")) <= 120
+    assert 20 <= len(world.live("project")) <= 120
 
 
 def test_empty_life_says_so() -> None:

@@ -37,9 +37,9 @@ class Agency:
             (10, self.deal_comes), (14, self.deal_moves), (8, self.deal_is_repriced),
             (5, self.deal_is_edited), (5, self.deal_is_handed_over),
             (6, self.deal_is_won), (5, self.deal_is_lost),
-            (2, self.deal_is_reopened), (2, self.record_is_archived), (1.5, self.record_is_restored),
+            (2, self.deal_is_reopened), (2, self.record_is_archived), (1, self.record_is_restored),
             (0.4, self.project_reverts), (0.6, self.internal_project_begins), (4, self.project_moves),
-            (4, self.project_completes), (1.2, self.project_reopens), (5, self.project_is_filed),
+            (8, self.project_completes), (1.2, self.project_reopens), (7, self.project_is_filed),
             (3, self.project_is_edited),
             (3, self.counters_move), (2.5, self.deliverable_comes), (4, self.deliverable_moves_on),
             (1, self.deliverable_is_reordered), (0.8, self.deliverable_goes), (3, self.task_comes),
@@ -118,8 +118,7 @@ class Agency:
 
     def project_is_filed(self, rng: random.Random) -> Entries:
         """What is done makes room, so that a long life does not grow without end."""
-        full = len(self._world.live("project")) > self._most["project"]
-        row = _chosen(rng, self._projects("done")) if full else None
+        row = _chosen(rng, self._projects("done")) if self._full() else None
         return self._orders.archive(row.id) if row else _NOTHING
 
     # --- projects -------------------------------------------------------------------------------
@@ -128,7 +127,8 @@ class Agency:
         return self._orders.set_status(row.id, rng.choice((5, 9, 10))) if row else _NOTHING
 
     def project_completes(self, rng: random.Random) -> Entries:
-        row = _chosen(rng, self._projects("work"))
+        busy = self._full() or rng.random() < 0.4
+        row = _chosen(rng, self._projects("work")) if busy else None
         return self._orders.set_status(row.id, rng.choice((11, 11, 12))) if row else _NOTHING
 
     def project_reopens(self, rng: random.Random) -> Entries:
@@ -240,6 +240,9 @@ class Agency:
         return self._orders.rename(table, key, stem + rng.choice(_ENDS))
 
     # --- how ---------------------------------------------------------------------------------------
+    def _full(self) -> bool:
+        return len(self._world.live("project")) > self._most["project"]
+
     def _deal(self, rng: random.Random, type_: str) -> Row | None:
         statuses = self._world.tables["status"]
         rows = self._world.live("opportunity")
