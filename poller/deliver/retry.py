@@ -74,7 +74,8 @@ def retry_after_s(value: str | None, *, now: float) -> float | None:
     text = value.strip()
     if text.isascii() and text.isdigit():
         # int() refuses over 4,300 digits; nine of them are 30 years.
-        seconds = float(text[:9]) if len(text.lstrip("0")) <= 9 else LONGEST_PAUSE_S
+        digits = text.lstrip("0") or "0"
+        seconds = float(digits) if len(digits) <= 9 else LONGEST_PAUSE_S
     else:
         seconds = _until(text, now=now)
     return min(seconds, LONGEST_PAUSE_S) if seconds > 0 else None
