@@ -1,9 +1,10 @@
 """One source watched from a test: the real wing, a real store, a simulator over real HTTP, no schedule."""
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+from poller.errors import Limited, UpstreamError
 from poller.model import loads
 from poller.store.connection import Connection
 from poller.store.keys import Keys
@@ -62,7 +63,11 @@ class Watched:
 
     async def sweep(self) -> list[Swept]:
         """Sweep every list once."""
-        return [await self.poll.sweep(kind) for kind in self.desk.source.lists]
+        told = []
+        for kind in self.desk.source.lists:
+            with suppress(Limited):
+                told.append(await self.poll.sweep(kind))
+        return told
 
     async def details(self, subjects: list[str] | None = None) -> None:
         """Read these records by id, or every listed one."""
@@ -74,7 +79,8 @@ class Watched:
             ]
         for subject in subjects:
             kind, _, record_id = subject.partition("/")
-            await self.poll.detail(kind, record_id, FreeTicket())
+            with suppress(UpstreamError):
+                await self.poll.detail(kind, record_id, FreeTicket())
 
     async def events(self) -> list[dict[str, Any]]:
         """The events that came since the last call, as decoded CloudEvents."""

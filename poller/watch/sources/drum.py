@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from pydantic import BaseModel, ConfigDict
 
-from poller.errors import BadAnswer
+from poller.errors import BadAnswer, Unreachable
 from poller.watch.diff import Diff, Shape
 from poller.watch.events import Known
 from poller.watch.upstream import Answer, Ticket, Upstream
@@ -341,32 +341,53 @@ class Drum:
     async def pages(self, kind: str, *, size: int, ticket: Ticket) -> AsyncIterator[Page]:
         """Read a list until a page is empty, repeats, brings no new id, or the headers prove the end.
 
-        A page past the end may be empty, the last page again, or a 404 (facts.md §1.3); a page shorter
-        than asked says nothing, since the server may cap what was asked.
+        A page past the end may be empty, the last page again, a 404 or a 500 (facts.md §1.3); a page
+        shorter than asked says nothing, since the server may cap what was asked.
         """
         seen: set[str] = set()
         for number in range(1, MOST_PAGES + 1):
-            answer = await self._upstream.get(
-                _PATHS[kind], params={"page": number, "items": size}, ticket=ticket
-            )
-            if answer.status != 200:
-                if number == 1:
-                    msg = f"{_PATHS[kind]} answered {answer.status}: is base_url right?"
-                    raise BadAnswer(msg)
+            answer = await self._page(kind, number, size, ticket)
+            if answer is None:
                 return
             ids, raws = split(answer.body, _ids, f"page {number} of {_PATHS[kind]}")
             fresh = set(ids) - seen
-            if not fresh:
-                if number == 1:
-                    yield Page((), (), answer.started, answer.ended, _count(answer, "total-count"))
-                return
             total = _count(answer, "total-count")
-            yield Page(ids, raws, answer.started, answer.ended, total)
+            if fresh or number == 1:
+                yield Page(ids, raws, answer.started, answer.ended, total)
             seen |= fresh
-            if total is not None and total == len(seen) and _count(answer, "total-pages") == number:
+            if not fresh or (total == len(seen) and _count(answer, "total-pages") == number):
                 return
         msg = f"{_PATHS[kind]} has no end after {MOST_PAGES} pages"
         raise BadAnswer(msg)
+
+    async def _page(self, kind: str, number: int, size: int, ticket: Ticket) -> Answer | None:
+        """One page, or None where the list has ended before it."""
+        try:
+            answer = await self._ask(kind, number, size, ticket)
+        except Unreachable:
+            if number == 1 or not await self._breaks_past_end(kind, number, size, ticket):
+                raise
+            return None
+        if answer.status == 200:
+            return answer
+        if number == 1:
+            msg = f"{_PATHS[kind]} answered {answer.status}: is base_url right?"
+            raise BadAnswer(msg)
+        return None
+
+    async def _breaks_past_end(self, kind: str, number: int, size: int, ticket: Ticket) -> bool:
+        """Whether this server fails past the end: twice here, beyond as well, and not on the page before."""
+        for page in (number, number + 1):
+            try:
+                await self._ask(kind, page, size, ticket)
+            except Unreachable:
+                continue
+            return False
+        return (await self._ask(kind, number - 1, size, ticket)).status == 200
+
+    async def _ask(self, kind: str, number: int, size: int, ticket: Ticket) -> Answer:
+        params = {"page": number, "items": size}
+        return await self._upstream.get(_PATHS[kind], params=params, ticket=ticket)
 
     async def read(self, kind: str, record_id: str, *, ticket: Ticket) -> Reading | Missing:
         """Read one opportunity or project with its deliverables and tasks."""
