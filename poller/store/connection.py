@@ -21,6 +21,8 @@ from redis.backoff import NoBackoff
 from poller.errors import StoreRefused, StoreUnavailable
 
 COMMAND_TIMEOUT_S = 5.0
+FSYNC_TIMEOUT_S = 3.0
+"""How long a durable script waits for the disk: an fsync each second, and one that is slow."""
 OLDEST_VERSION = (7, 0)
 """XAUTOCLAIM's third reply and script flags; Debian 12 ships 7.0."""
 
@@ -115,13 +117,17 @@ def _said(exc: BaseException) -> str:
 class Connection:
     """Two clients on one Redis: `commands` for everything short, `blocking` for reads that wait."""
 
-    def __init__(self, commands: "Redis", blocking: "Redis") -> None:
+    def __init__(self, commands: "Redis", blocking: "Redis", *, fsync: bool = False) -> None:
         self.commands = commands
         self.blocking = blocking
+        self._fsync = fsync
 
     @classmethod
-    def open(cls, url: str) -> "Connection":
-        """Connect lazily to `url` (redis://, rediss:// or unix://)."""
+    def open(cls, url: str, *, fsync: bool = False) -> "Connection":
+        """Connect lazily to `url` (redis://, rediss:// or unix://).
+
+        With `fsync`, scripts that are run as durable wait until the server's disk has them.
+        """
 
         def client(*, timeout_s: float | None, most: int) -> Redis:
             pool = BlockingConnectionPool.from_url(
@@ -136,7 +142,8 @@ class Connection:
             return Redis(connection_pool=pool)
 
         # One connection per blocking read: a source's readers must never wait for each other's.
-        return cls(client(timeout_s=COMMAND_TIMEOUT_S, most=64), client(timeout_s=None, most=1000))
+        commands, blocking = client(timeout_s=COMMAND_TIMEOUT_S, most=64), client(timeout_s=None, most=1000)
+        return cls(commands, blocking, fsync=fsync)
 
     async def close(self) -> None:
         """Give both pools back; safe to call twice."""
@@ -144,17 +151,48 @@ class Connection:
             await client.aclose()
             await client.connection_pool.disconnect()
 
-    async def run(self, script: Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
+    async def run(
+        self, script: Script, keys: Sequence[str], args: Sequence[Any], *, durable: bool = False
+    ) -> Any:
         """Run a script once. A reply that is lost raises StoreUnavailable: it may have run.
 
+        `durable` matters where the connection was opened with `fsync`: then what the script wrote is
+        on disk when this returns, as far as the server can tell (WAITAOF: Redis 7.2, any Valkey, AOF on).
+
         Raises:
-            StoreUnavailable, StoreRefused: as `translated`.
+            StoreUnavailable, StoreRefused: as `translated`; also where the disk is too slow.
         """
         with translated():
+            if durable and self._fsync:
+                return await self._run_to_disk(script, keys, args)
             try:
                 return await self.commands.evalsha(script.sha, len(keys), *keys, *args)
             except faults.NoScriptError:
                 return await self.commands.eval(script.text, len(keys), *keys, *args)
+
+    async def _run_to_disk(self, script: Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        reply, on_disk = await self._pipelined(script.sha, keys, args)
+        if isinstance(reply, faults.NoScriptError):
+            await self.commands.script_load(script.text)
+            reply, on_disk = await self._pipelined(script.sha, keys, args)
+        if isinstance(reply, BaseException):
+            raise reply
+        if isinstance(on_disk, faults.ResponseError):
+            return reply  # this server cannot say; `check` warns where it keeps no AOF
+        if isinstance(on_disk, BaseException):
+            raise on_disk
+        if on_disk[0] < 1:
+            msg = f"the server's disk did not take it within {FSYNC_TIMEOUT_S:g} s"
+            raise TimeoutError(msg)
+        return reply
+
+    async def _pipelined(self, sha: str, keys: Sequence[str], args: Sequence[Any]) -> tuple[Any, Any]:
+        # WAITAOF asks about the writes of its own connection, so both go down the same one.
+        async with self.commands.pipeline(transaction=False) as pipe:
+            pipe.evalsha(sha, len(keys), *keys, *args)
+            pipe.waitaof(1, 0, round(FSYNC_TIMEOUT_S * 1000))
+            reply, on_disk = await pipe.execute(raise_on_error=False)
+        return reply, on_disk
 
     async def wait(self, reply: Awaitable[ReplyT], *, block_s: float) -> ReplyT:
         """Await a read of `blocking` that was told to BLOCK for `block_s` seconds at most.

@@ -170,3 +170,32 @@ async def test_no_server_is_unavailable() -> None:
     with pytest.raises(StoreUnavailable, match=r"redis\.url"):
         await store.check()
     await store.close()
+
+
+@pytest.mark.parametrize("appendonly", ["yes", "no"])
+async def test_a_durable_script_waits_for_the_disk_where_it_can(appendonly: str, keys: Keys) -> None:
+    """With an AOF the write is on disk on return; without one, or an old server, it is as without."""
+    server = realserver.start("--appendonly", appendonly)
+    store = Connection.open(server.url, fsync=True)
+    assert await store.run(LEASE, [keys.source_lease("acme")], ["me", 15_000], durable=True)
+    if appendonly == "yes":
+        (tail,) = (server.directory / "appendonlydir").glob("*.incr.aof")
+        assert keys.source_lease("acme").encode() in tail.read_bytes()
+    await store.close()
+    server.stop()
+
+
+async def test_a_disk_that_is_too_slow_is_told(monkeypatch: pytest.MonkeyPatch, keys: Keys) -> None:
+    """What is not on disk in time is StoreUnavailable: the caller sends the same commit again."""
+    monkeypatch.setattr(module, "FSYNC_TIMEOUT_S", 0.001)
+    server = realserver.start("--appendonly", "yes", "--appendfsync", "everysec")
+    store = Connection.open(server.url, fsync=True)
+
+    async def write_often() -> None:  # one of them falls between two fsyncs
+        for round_ in range(50):
+            await store.run(LEASE, [keys.source_lease("acme")], ["me", 15_000 + round_], durable=True)
+
+    with pytest.raises(StoreUnavailable, match="disk"):
+        await write_often()
+    await store.close()
+    server.stop()
