@@ -133,7 +133,24 @@ async def _hang(line: Line) -> int:
 
 
 async def _empty(line: Line) -> int:
-    return await _json(line, b"[]")
+    """A list without a row, as if nothing were there any more; in an envelope where the API has one."""
+    value = _said(line)
+    if not _enveloped(value):
+        return await _json(line, b"[]")
+    end = {"has_more": False} if "has_more" in value else {}
+    return await _json(line, dumps({**value, "data": [], **end}))
+
+
+def _said(line: Line) -> Json:
+    """The right answer's value; None where it is no JSON, as a page of HTML."""
+    try:
+        return loads(line.answer.body)
+    except ValueError:
+        return None
+
+
+def _enveloped(value: Json) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("data"), list)
 
 
 async def _object(line: Line) -> int:
@@ -143,29 +160,49 @@ async def _object(line: Line) -> int:
 
 
 def _mistyped(value: Json) -> Json:
+    """Every row with each of its fields of another type; what is null stays null."""
     if isinstance(value, list):
         return [_mistyped(item) for item in value]
+    if isinstance(value, dict) and isinstance(value.get("data"), list | dict):
+        return {**value, "data": _mistyped(value["data"])}
     if isinstance(value, dict):
-        return {**value, "id": "one hundred", "name": 7, "project_status": "open", "client": [], "amount": {}}
+        return {name: _of_another_type(item) for name, item in value.items()}
     return {"value": value}
 
 
+def _of_another_type(value: Json) -> Json:
+    if isinstance(value, str):
+        return 7
+    if isinstance(value, dict):
+        return ["things"]
+    if isinstance(value, list):
+        return {"thing": True}
+    return None if value is None else "one hundred"
+
+
 async def _wrong_types(line: Line) -> int:
-    return await _json(line, dumps(_mistyped(loads(line.answer.body))))
+    return await _json(line, dumps(_mistyped(_said(line))))
 
 
 async def _huge(line: Line) -> int:
     """A body without end, in chunks, that begins as the right one does."""
     await line.send({"type": "http.response.start", "status": 200, "headers": list(line.answer.headers)})
-    row = line.answer.body.strip()[1:-1] or b'{"id":1}'
+    head, row, tail = _frame(_said(line))
     chunk = (row + b",") * max(1, _CHUNK // (len(row) + 1))
     left = asyncio.ensure_future(gone(line.receive))
-    await _pour(line, b"[", chunk, left)
+    await _pour(line, head, chunk, left)
     left.cancel()
     with suppress(asyncio.CancelledError):
         await left
-    await line.send({"type": "http.response.body", "body": row + b"]"})
+    await line.send({"type": "http.response.body", "body": row + tail})
     return 200
+
+
+def _frame(value: Json) -> tuple[bytes, bytes, bytes]:
+    """How a list begins, one row of it, and how it ends."""
+    rows = value["data"] if _enveloped(value) else value
+    row = dumps(rows[0]) if isinstance(rows, list) and rows else b'{"id":1}'
+    return (b'{"data":[', row, b"]}") if _enveloped(value) else (b"[", row, b"]")
 
 
 async def _pour(line: Line, head: bytes, chunk: bytes, left: "asyncio.Future[None]") -> None:
