@@ -178,7 +178,14 @@ class Poll:
         known = await self._desk.snapshots.prints(run.kind.name, page.ids)
         if run.pages == 1:
             await self._guard_account(run.kind.name, known)
-        moved = [at for at, old in enumerate(known) if old != fingerprints[at]]
+        taken = {each.record_id for each in run.pending}
+        first = {record_id: at for at, record_id in reversed(list(enumerate(page.ids)))}
+        moved = [
+            at
+            for record_id, at in first.items()
+            if known[at] != fingerprints[at] and record_id not in taken
+        ]
+        moved.sort()
         for at in range(0, len(moved), MOST_CHANGES):
             part = moved[at : at + MOST_CHANGES]
             rows = await self._rows(run, page, part, fingerprints, known)
