@@ -78,7 +78,7 @@ def configure(
     threshold = logging.getLevelNamesMapping()[level.upper()]
     render: list[Processor] = [
         structlog.processors.format_exc_info,
-        _hide_keys,
+        _hider(mask),
         _renderer(target, colour),
         _final(mask),
     ]
@@ -103,7 +103,7 @@ def _route_stdlib(*, threshold: int, lines: TextIO, shared: list[Processor], ren
     handler = logging.StreamHandler(lines)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[structlog.stdlib.add_logger_name, structlog.stdlib.ExtraAdder(), *shared],
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
         )
     )
@@ -161,22 +161,27 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, str | int | bool | None) else repr(value)
 
 
-def _hide_keys(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Blank what stands under a key that is named like a secret."""
-    for key, value in event.items():
-        event[key] = MASK if _is_secret_key(key) and value else _hidden(value, depth=0)
-    return event
+def _hider(mask: Mask) -> Processor:
+    def hide(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        for key, value in event.items():
+            event[key] = MASK if _is_secret_key(key) and value else _hidden(value, mask, depth=0)
+        return event
+
+    return hide
 
 
-def _hidden(value: Any, *, depth: int) -> Any:
+def _hidden(value: Any, mask: Mask, *, depth: int) -> Any:
+    """Blank what stands under a secret's name, and secrets in texts while they are escaped once at most."""
+    if isinstance(value, str):
+        return mask(value)
     if depth >= _DEEPEST or not isinstance(value, Mapping | list | tuple):
         return value
     if isinstance(value, Mapping):
         return {
-            key: MASK if _is_secret_key(key) and item else _hidden(item, depth=depth + 1)
+            key: MASK if _is_secret_key(key) and item else _hidden(item, mask, depth=depth + 1)
             for key, item in value.items()
         }
-    return [_hidden(item, depth=depth + 1) for item in value]
+    return [_hidden(item, mask, depth=depth + 1) for item in value]
 
 
 def _is_secret_key(key: Any) -> bool:

@@ -141,6 +141,7 @@ def _headers(leaf: Leaf, text: str, layer: Layer) -> list[Leaf]:
 
 
 def _read_secret(leaf: Leaf, layer: Layer, directory: Path) -> str | None:
+    """Read the file that a `_file` form names. Its name is never shown: people paste the secret there."""
     name, value = leaf.origin.written, leaf.value
     if not isinstance(value, str) or not value:
         layer.problems.append(f"{name}: must be the path of a file that holds the secret")
@@ -148,19 +149,16 @@ def _read_secret(leaf: Leaf, layer: Layer, directory: Path) -> str | None:
     try:
         with (directory / Path(value).expanduser()).open("rb") as file:
             data = file.read(LARGEST_SECRET_FILE + 1)
-        text = data.decode()
-    except (OSError, UnicodeDecodeError, RuntimeError, ValueError) as exc:
+        text = data.decode().rstrip("\r\n")
+    except (OSError, RuntimeError, ValueError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) else "it is not text"
-        layer.problems.append(
-            f'{name} = "{value}": the file cannot be read ({reason}); mend the path or its rights'
-        )
+        layer.problems.append(f"{name}: the file cannot be read ({reason}); mend the path or its rights")
         return None
-    stripped = text.rstrip("\r\n")
-    if not stripped or len(data) > LARGEST_SECRET_FILE:
-        what = "is empty" if not stripped else "is too large for a secret"
-        layer.problems.append(f'{name} = "{value}": the file {what}; put the secret into it and nothing else')
+    if not text or len(data) > LARGEST_SECRET_FILE:
+        what = "is too large for a secret" if text else "is empty"
+        layer.problems.append(f"{name}: the file {what}; put the secret into it and nothing else")
         return None
-    return stripped
+    return text
 
 
 def _place(leaf: Leaf, layer: Layer) -> None:

@@ -4,6 +4,7 @@ import os
 import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from fnmatch import fnmatchcase
 from itertools import combinations
 from pathlib import Path
@@ -212,10 +213,11 @@ def _judge_webhooks(settings: Settings) -> list[str]:
     for name, webhook in settings.webhooks.items():
         span = sum(webhook.schedule[1:], start=webhook.schedule[0])
         if span > kept:
-            warnings.append(
-                f"webhooks.{name}.schedule goes on for {format_duration(span)}, longer than redis.retention "
-                f"= {format_duration(kept)}: its last attempts may find nothing; lengthen retention"
+            longer = (
+                f"{span / timedelta(hours=1):.1f}h, longer than redis.retention = {format_duration(kept)}"
             )
+            loss = "its last attempts may find nothing; lengthen retention"
+            warnings.append(f"webhooks.{name}.schedule goes on for {longer}: {loss}")
         if _is_clear(webhook.url.get_secret_value()):
             warnings.append(f"webhooks.{name}.url begins with http://: events travel unencrypted; use https")
         warnings += [

@@ -6,7 +6,7 @@ from datetime import timedelta
 from functools import partial
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -22,6 +22,9 @@ from pydantic import (
     model_validator,
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from poller.deliver.filters import compile_filter
+from poller.errors import SettingsError
 
 from . import values
 from .origins import Origin, Path_
@@ -41,6 +44,9 @@ RETRY_SCHEDULE: Final = tuple(
 )
 """Contract §7: 12 attempts over 75.7 h."""
 
+MOST = 100
+"""Items in one list."""
+
 _RESERVED_HEADERS = {
     "connection": "it belongs to the connection",
     "content-length": "it is counted",
@@ -58,6 +64,9 @@ _GLOB = re.compile(r"[a-z0-9_.*?\[\]!-]+")
 _NAME_GLOB = re.compile(r"[a-z0-9*?\[\]!-]+")
 _PREFIX = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _HOST_NAME = re.compile(r"[a-z0-9_.-]+|\[?[0-9a-f:.]+\]?")
+
+
+_Item = TypeVar("_Item")
 
 
 def _matching(pattern: re.Pattern[str], message: str, value: str) -> str:
@@ -107,6 +116,23 @@ def _token(value: SecretStr) -> SecretStr:
     return SecretStr(text)
 
 
+def _some(items: tuple[_Item, ...]) -> tuple[_Item, ...]:
+    if not items or len(items) > MOST:
+        msg = f"must hold 1 to {MOST} things"
+        raise ValueError(msg)
+    return items
+
+
+def _filter(text: str) -> str:
+    """Compile a CEL expression once, so that one that is wrong is known before the first event."""
+    try:
+        if text:
+            compile_filter(text)
+    except SettingsError as exc:
+        raise ValueError(exc.problems[0].removeprefix("filter: ")) from None
+    return text
+
+
 def _header_name(name: str) -> str:
     name = name.lower()
     if name in _RESERVED_HEADERS:
@@ -140,10 +166,11 @@ HostName = Annotated[
     str, _matches(_HOST_NAME, "a bare host name in small letters, without scheme, port or path")
 ]
 _List = BeforeValidator(values.as_list)
+_SOME = AfterValidator(_some)  # pydantic's min_length would also count what is wrong for another reason
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class RedisSettings(_Frozen):
@@ -227,16 +254,16 @@ class WebhookSettings(_Frozen):
     secrets: Annotated[
         tuple[Annotated[SecretStr, BeforeValidator(values.parse_signing_secret)], ...], _List
     ] = Field((), validate_default=True)
-    events: Annotated[tuple[TypeGlob, ...], _List] = Field(("*",), min_length=1)
-    sources: Annotated[tuple[NameGlob, ...], _List] = Field(("*",), min_length=1)
+    events: Annotated[tuple[TypeGlob, ...], _List, _SOME] = ("*",)
+    sources: Annotated[tuple[NameGlob, ...], _List, _SOME] = ("*",)
     start: Literal["now", "oldest"] = Field("now", alias="from")
     content_type: Literal["application/json", "application/cloudevents+json"] = "application/json"
-    filter: str = ""
+    filter: Annotated[str, AfterValidator(_filter)] = ""
     headers: Annotated[dict[HeaderName, HeaderValue], BeforeValidator(values.as_table)] = {}
     order: Literal["subject", "none"] = "subject"
     concurrency: int = Field(8, ge=1, le=1000)
     rate: AllowanceText | None = None
-    schedule: Annotated[tuple[Duration, ...], _List] = Field(RETRY_SCHEDULE, min_length=1, max_length=100)
+    schedule: Annotated[tuple[Duration, ...], _List, _SOME] = RETRY_SCHEDULE
     allow_private: Annotated[tuple[Network, ...], _List] = ()
 
     @model_validator(mode="before")

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, SecretStr
 from pydantic_core import ErrorDetails
 
+from .environment import SHORT
 from .models import (
     LogSettings,
     RedisSettings,
@@ -28,6 +29,7 @@ _MODELS: dict[str, type[BaseModel]] = {
     "sources": SourceSettings,
     "webhooks": WebhookSettings,
 }
+_SHORT = {path: name for name, path in SHORT.items()}
 _EXAMPLES = {
     "kind": '"drum", "close" or "pipedrive"',
     "token": '"${DRUM_API_TOKEN}"',
@@ -129,14 +131,16 @@ def _near(given: Any, expected: str) -> str:
 
 def _unknown(path: Path_, origins: Mapping[Path_, Origin]) -> str:
     origin = origin_of(path, origins)
-    near = get_close_matches(path[-1], known_keys(path[:-1]), n=1, cutoff=0.5)
+    known = known_keys(path[:-1])
+    meant = path[-1].removesuffix("_file")  # only secrets have a `_file` form
+    near = [meant] if meant in known else get_close_matches(path[-1], known, n=1, cutoff=0.5)
     if origin.kind == "env" and origin.written.startswith(PREFIX):
-        whole = next((known for known in origins if origins[known] is origin), path)
+        whole = next((place for place in origins if origins[place] is origin), path)
         hint = variable((*path[:-1], near[0], *whole[len(path) :])) if near else ""
         name = origin.written
     else:
         hint, name = (dotted((*path[:-1], near[0])) if near else ""), dotted(path)
-    others = ", ".join(known_keys(path[:-1]))
+    others = ", ".join(known)
     return f"{name}: no such setting; {f'the nearest is {hint}' if hint else f'known here: {others}'}"
 
 
@@ -153,7 +157,7 @@ def _how(path: Path_) -> str:
     if path[-1] == "token" and path[0] == "web":
         example = '"${POLLER_WEB_TOKEN}"'
     also = f" (or {shown}_file)" if is_secret(path) else ""
-    name = variable((*path[:-1], shown))
+    name = _SHORT.get((*path[:-1], shown)) or variable((*path[:-1], shown))
     return f"write {shown} = {example}{also} under [{dotted(path[:-1])}], or set {name}"
 
 

@@ -1,0 +1,279 @@
+"""The command line, as a process: init, config show, webhooks secret, simulate, and how it fails."""
+
+import json
+import os
+import pty
+import re
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poller.cli import run
+from poller.cli.init import dotenv_text
+from poller.cli.output import clean
+from poller.cli.root import app
+from poller.config import load, parse_dotenv
+from poller.errors import StoreRefused, StoreUnavailable
+
+ROOT = Path(__file__).parents[2]
+TIMEOUT_S = 30
+FLAGS = ("--kind", "drum", "--name", "acme", "--token", "tok-$en'\\{")
+
+
+def poller(*arguments: str, cwd: Path, stdin: str = "", **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run the program to its end."""
+    clean_path = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "NO_COLOR": "1"}
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "poller", *arguments],
+        cwd=cwd, input=stdin, env=clean_path | environ, capture_output=True, text=True, timeout=TIMEOUT_S,
+        check=False,
+    )  # fmt: skip
+
+
+def test_init_writes_what_works(tmp_path: Path) -> None:
+    """init with options writes both files for their owner alone; they load, and no secret is in the TOML."""
+    done = poller(
+        "init", *FLAGS, "--slack-url", "https://hooks.slack.com/services/T/B/X", "--webhook-url",
+        "https://example.com/${x}", cwd=tmp_path,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "poller check" in done.stdout
+    for name in ("poller.toml", ".env"):
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
+    settings = load(environ={}, directory=tmp_path)
+    assert settings.sources["acme"].token.get_secret_value() == FLAGS[-1]
+    assert settings.webhooks["webhook"].url.get_secret_value() == "https://example.com/${x}"
+    assert len(settings.webhooks["webhook"].keys[0]) == 32
+    assert settings.webhooks["slack"].format == "slack"
+    assert settings.web.token is not None
+    assert settings.warnings == ()
+    toml = (tmp_path / "poller.toml").read_text()
+    assert FLAGS[-1] not in toml
+    assert "services" not in toml
+    assert "whsec_" not in toml
+
+
+def test_init_makes_other_secrets_each_time(tmp_path: Path) -> None:
+    """Two inits share no secret."""
+    texts = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        poller("init", *FLAGS, cwd=tmp_path / name)
+        texts.append(
+            set(
+                re.findall(
+                    r"^(?:WEBHOOK_SECRET|POLLER_WEB_TOKEN)=.*",
+                    (tmp_path / name / ".env").read_text(),
+                    re.MULTILINE,
+                )
+            )
+        )
+    assert len(texts[0]) == len(texts[1]) == 2
+    assert not texts[0] & texts[1]
+
+
+@pytest.mark.parametrize("existing", ["poller.toml", ".env"])
+def test_init_never_overwrites(tmp_path: Path, existing: str) -> None:
+    """Where one of the files is there, init names it, exits 2 and writes neither."""
+    (tmp_path / existing).write_text("mine")
+    done = poller("init", *FLAGS, cwd=tmp_path)
+    assert done.returncode == 2
+    assert f"error: {existing} is there already and is not overwritten" in done.stderr
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(existing, "mine")]
+
+
+def test_init_without_a_terminal_names_the_options(tmp_path: Path) -> None:
+    """Without a terminal init says which options are missing, all at once, and writes nothing."""
+    done = poller("init", "--kind", "pipedrive", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "error: --token is missing, and there is no terminal to ask on; give --token",
+        "error: --base-url is missing, and there is no terminal to ask on; give --base-url",
+    ]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_init_judges_before_it_writes(tmp_path: Path) -> None:
+    """An answer that is no good is told, without the token, and nothing is written."""
+    done = poller("init", "--kind", "drum", "--name", "A_B", "--token", "to ken", cwd=tmp_path)
+    assert done.returncode == 2
+    assert 'sources.A_B: a name is 1 to 32 of a-z, 0-9 and -; write "a-b"' in done.stderr
+    assert "to ken" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_init_takes_the_token_from_stdin(tmp_path: Path) -> None:
+    """`--token -` keeps the token out of the list of processes."""
+    done = poller(
+        "init", "--kind", "close", "--token", "-", "--config", "my.toml", cwd=tmp_path, stdin="api_1\n"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "poller check --config my.toml" in done.stdout
+    settings = load(Path("my.toml"), environ={}, directory=tmp_path)
+    assert settings.sources["close"].token.get_secret_value() == "api_1"
+
+
+DIALOGUE = (
+    (b"Which CRM (drum, close, pipedrive)? [drum]:", b"drom\n"),
+    (b"That will not do.\nWhich CRM (drum, close, pipedrive)? [drum]:", b"drum\n"),
+    (b"What shall the source be called? [drum]:", b"acme\n"),
+    # The space comes after the terminal's echo is off, which drops what was typed before.
+    (b"Its API token (not shown)?: ", b"tok-of-acme\n"),
+    (b"A Slack webhook for won and lost deals (Enter for none)?:", b"\n"),
+    (b"A URL that shall receive all events, signed (Enter for none)?:", b"\n"),
+)
+
+
+def test_init_asks_on_a_terminal(tmp_path: Path) -> None:
+    """On a terminal init asks for what no option says, and does not show the token."""
+    parent, child = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "poller", "init"],
+        cwd=tmp_path, env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "NO_COLOR": "1"},
+        stdin=child, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    try:
+        for question, answer in DIALOGUE:
+            said = b""
+            while not said.endswith(question):
+                piece = os.read(process.stderr.fileno(), 4096)
+                assert piece, f"it ended before it asked {question!r}: {said!r}"
+                said += piece
+            os.write(parent, answer)
+        _, rest = process.communicate(timeout=TIMEOUT_S)
+    finally:
+        process.kill()
+        process.communicate()
+        os.close(parent)
+        os.close(child)
+    assert (process.returncode, rest) == (0, b"")
+    assert load(environ={}, directory=tmp_path).sources["acme"].token.get_secret_value() == "tok-of-acme"
+
+
+def test_config_show_masks_and_names_origins(tmp_path: Path) -> None:
+    """config show prints every value with its origin, as a table and as JSON, and no secret."""
+    poller("init", *FLAGS, cwd=tmp_path)
+    table = poller("config", "show", cwd=tmp_path, POLLER_WEB__PORT="9")
+    assert re.search(r"^web\.port +9 +env POLLER_WEB__PORT$", table.stdout, re.MULTILINE)
+    assert re.search(r"^sources\.acme\.token +\*\*\* +file poller\.toml$", table.stdout, re.MULTILINE)
+    assert re.search(r"^sources\.acme\.budget +240/5m +default$", table.stdout, re.MULTILINE)
+    shown = json.loads(poller("config", "show", "--json", cwd=tmp_path).stdout)
+    assert {"setting": "redis.retention", "value": "7d", "origin": "default"} in shown["settings"]
+    assert shown["warnings"] == []
+    assert FLAGS[-1] not in table.stdout + json.dumps(shown)
+
+
+def test_config_is_taken_before_and_after_the_command(tmp_path: Path) -> None:
+    """--config names the file in either place; the one after the command holds."""
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.toml").write_text(f'[redis]\nprefix = "of-{name}"\n')
+    assert "of-a" in poller("--config", "a.toml", "config", "show", cwd=tmp_path).stdout
+    assert "of-b" in poller("config", "show", "--config", "b.toml", cwd=tmp_path).stdout
+    assert "of-b" in poller("--config", "a.toml", "config", "show", "--config", "b.toml", cwd=tmp_path).stdout
+
+
+def test_settings_faults_exit_2_without_a_traceback(tmp_path: Path) -> None:
+    """Every problem is one line on stderr, stdout stays empty, and the exit code is 2."""
+    (tmp_path / "poller.toml").write_text("[web]\nprot = 1\nport = 'x'\n")
+    done = poller("config", "show", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == [
+        'error: web.port = "x": must be a whole number',
+        "error: web.prot: no such setting; the nearest is web.port",
+    ]
+
+
+@pytest.mark.parametrize(
+    "arguments", [("bogus",), ("config", "show", "--nope"), ("simulate",), ("simulate", "hubspot")]
+)
+def test_usage_faults_exit_2(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    """A wrong command, option or argument exits 2 without a traceback."""
+    done = poller(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_fresh_secret_each_time(tmp_path: Path) -> None:
+    """webhooks secret prints a whsec_ of 32 bytes, another one each time, and as JSON."""
+    first = poller("webhooks", "secret", cwd=tmp_path).stdout.strip()
+    second = json.loads(poller("webhooks", "secret", "--json", cwd=tmp_path).stdout)["secret"]
+    assert re.fullmatch(r"whsec_[A-Za-z0-9+/]{43}=", first)
+    assert first != second
+
+
+def test_the_version(tmp_path: Path) -> None:
+    """--version prints the name and the version."""
+    assert re.fullmatch(r"poller \d+\.\d+\.\d+\n", poller("--version", cwd=tmp_path).stdout)
+
+
+def test_simulate_serves_until_interrupted(tmp_path: Path) -> None:
+    """simulate drum answers over real HTTP at the place its first line names, and Ctrl-C ends it quietly."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "poller", "simulate", "drum", "--port", "0", "--records", "5", "--pace", "0"],
+        cwd=tmp_path, env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    url, token = re.search(r"(http://\S+) +token (\S+)", process.stdout.readline()).groups()  # type: ignore[union-attr]
+    answer = httpx.get(f"{url}/api/v1/opportunities", headers={"authorization": f"Bearer {token}"})
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=TIMEOUT_S)
+    assert (answer.status_code, process.returncode, errors) == (200, 0, "")
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "said"),
+    [
+        (StoreUnavailable("Redis cannot be reached"), 69, "error: Redis cannot be reached\n"),
+        (StoreRefused("too old"), 69, "error: too old\n"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_faults_become_exit_codes(
+    fault: BaseException, code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a command raises becomes the contract's exit code and one line, never a traceback."""
+
+    @app.command("raise", hidden=True)
+    def raising() -> None:
+        raise fault
+
+    try:
+        assert run(["raise"]) == code
+    finally:
+        app.registered_commands.pop()
+    assert capsys.readouterr().err == said
+
+
+def test_every_command_takes_config_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every command of every group takes --config."""
+    groups = {(): app} | {(group.name,): group.typer_instance for group in app.registered_groups}
+    commands = [
+        (*path, info.name or info.callback.__name__.replace("_", "-"))
+        for path, group in groups.items()
+        for info in group.registered_commands
+    ]
+    assert ("config", "show") in commands
+    for command in commands:
+        assert run([*command, "--help"]) == 0
+        assert "--config" in capsys.readouterr().out, command
+
+
+def test_terminals_are_not_driven_by_names() -> None:
+    """An escape sequence in a name is shown, not obeyed."""
+    assert clean("a\x1b[2Jb\u202e") == "a\\x1b[2Jb\\u202e"
+
+
+@given(st.text(st.characters(exclude_categories=("Cs", "Cc"))))
+def test_dotenv_round_trip(value: str) -> None:
+    """What init writes into .env is read as it was, whatever stands in it."""
+    assert parse_dotenv(dotenv_text({"A": value}), Path(".env")) == ({"A": value}, [])
