@@ -1,0 +1,146 @@
+"""API v1: what the old document names and still answers, in the old shapes, by start and limit."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from poller.model import Json, dumps
+
+from . import answers, legacy
+from .answers import Reply
+from .asking import Call, Rejected, paged
+from .fields import DEAL_TIMES
+from .tables import Named, Row
+from .v2 import project_rows, row_of
+from .views import status_of
+
+_MOST = 500
+_HIDDEN = frozenset({"delete_time", "update_time"})
+
+
+def stages(call: Call) -> Reply:
+    """All stages, or those of a pipeline."""
+    pipeline = call.number("pipeline_id")
+    rows = [named for named in _rows(call, "stage") if pipeline in {None, named.home}]
+    start, limit = window(call)
+    shown = rows[start : start + limit]
+    more = len(rows) > start + limit
+    return answers.page_v1((_thing(call, one) for one in shown), start=start, limit=limit, more=more)
+
+
+def stage_deals(call: Call) -> Reply:
+    """The open deals of a stage: the caller's own, those of `user_id`, or with `everyone=1` all."""
+    stage = call.place()
+    if stage not in call.world.tables["stage"]:
+        raise Rejected(404, "Stage not found")
+    user = None if call.query.get("everyone") == "1" else call.number("user_id") or call.token.user
+    rows = [
+        row
+        for row in call.world.ordered("deal", "id")
+        if not row.archived
+        and status_of(row, call.world.switches) == "open"
+        and not row.deleted
+        and row.values["stage_id"] == stage
+        and user in {None, row.values["owner_id"]}
+        and call.token.sees(row.values["owner_id"])
+    ]
+    start, limit = window(call)
+    shown = rows[start : start + limit]
+    more = len(rows) > start + limit
+    return answers.page_v1((deal(call, row) for row in shown), start=start, limit=limit, more=more)
+
+
+def deal_changelog(call: Call) -> Reply:
+    """What was written to a deal, latest first, one row per field; values are texts."""
+    row = row_of(call, "deal")
+    hops = call.world.history.get(row.subject, ())
+    told = [line for hop in reversed(hops) for line in _lines(hop.at, hop.old, hop.new)]
+    numbered = list(enumerate(told))
+    found, cursor = paged(call, numbered, by="id", place=lambda one: (one[0], one[0]), limit=call.limit())
+    return answers.page((dumps(line) for _, line in found), cursor, call.world.switches)
+
+
+def projects(call: Call) -> Reply:
+    """Projects by cursor; archived ones only with include_archived."""
+    archived = call.query.get("include_archived", "").lower() in {"1", "true"}
+    rows = [row for row in project_rows(call) if archived or not row.archived]
+    limit = min(call.limit(), call.world.switches.page_most)
+    found, cursor = paged(call, rows, by="id", place=lambda row: (row.id, row.id), limit=limit)
+    return answers.page((_project(call, row) for row in found), cursor, call.world.switches)
+
+
+def project(call: Call) -> Reply:
+    """One project."""
+    return answers.single_v1(legacy.project(row_of(call, "project"), call.world.switches))
+
+
+def things(call: Call, *, table: str) -> Reply:
+    """All boards, phases of a board, or users, in one piece."""
+    board = call.number("board_id")
+    if table == "phase" and board is None:
+        raise Rejected(400, "board_id is required")
+    rows = [named for named in _rows(call, table) if table != "phase" or named.home == board]
+    return answers.single_v1([legacy.thing(named, call.world.tables) for named in rows] or None)
+
+
+def thing(call: Call, *, table: str) -> Reply:
+    """One stage, board, phase or user."""
+    named = call.world.tables[table].get(call.place())
+    if named is None:
+        raise Rejected(404, f"{table.capitalize()} not found")
+    return answers.single_v1(legacy.thing(named, call.world.tables))
+
+
+def me(call: Call) -> Reply:
+    """Whose token it is, and of which company."""
+    user = legacy.thing(call.world.tables["user"][call.token.user], call.world.tables)
+    company = call.world.account
+    told = {"is_you": True, "company_id": 5423, "company_name": company.title(), "company_domain": company}
+    return answers.single_v1(user | told)
+
+
+def window(call: Call) -> tuple[int, int]:
+    """`start` and `limit`; v1 takes as many as it gives, and says nothing of it."""
+    return call.number("start") or 0, min(call.number("limit") or 100, _MOST)
+
+
+def deal(call: Call, row: Row) -> bytes:
+    """A deal in the old shape."""
+    world = call.world
+    return world.encoded(row, "v1", lambda: dumps(legacy.deal(row, world.tables, world.switches)))
+
+
+def _project(call: Call, row: Row) -> bytes:
+    return call.world.encoded(row, "v1", lambda: dumps(legacy.project(row, call.world.switches)))
+
+
+def _rows(call: Call, table: str) -> Iterable[Named]:
+    return sorted(call.world.tables[table].values(), key=lambda named: named.id)
+
+
+def _thing(call: Call, named: Named) -> bytes:
+    return dumps(legacy.thing(named, call.world.tables))
+
+
+def _lines(at: float, old: Any, new: Any) -> list[dict[str, Json]]:
+    return [
+        {
+            "field_key": name,
+            "old_value": _text(name, old[name]),
+            "new_value": _text(name, new[name]),
+            "actor_user_id": 1,
+            "time": legacy.moment(at),
+            "change_source": "app",
+            "change_source_user_agent": None,
+            "is_bulk_update_flag": False,
+        }
+        for name in sorted(new)
+        if name not in _HIDDEN
+    ]
+
+
+def _text(name: str, value: Any) -> str | None:
+    if value is None:
+        return None
+    if name in DEAL_TIMES:
+        return legacy.moment(value)
+    return value if isinstance(value, str) else dumps(value).decode()

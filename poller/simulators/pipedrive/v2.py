@@ -1,0 +1,207 @@
+"""API v2: deals, archived deals, projects, and the things with a name, by keyset cursors."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from poller.model import dumps
+
+from . import answers, views
+from .answers import Reply
+from .asking import Call, Rejected, paged
+from .fields import CUSTOM, DEAL_EXTRAS, PROJECT_TIMES, Kind
+from .tables import Named, Row
+from .writes import Hop
+
+_STATUSES: dict[Kind, tuple[str, ...]] = {
+    "deal": ("open", "won", "lost", "deleted"),
+    "project": ("open", "completed", "canceled", "deleted"),
+}
+_SORTS = ("id", "update_time", "add_time")
+_MOST_CUSTOM = 15
+_DIRECTIONS = ("asc", "desc")
+_HIDDEN = frozenset({"delete_time", "update_time"})
+
+
+# --- deals and projects -------------------------------------------------------------------------
+def deals(call: Call, *, archived: bool) -> Reply:
+    """A page of the deals that are archived, or that are not."""
+    by = call.one_of("sort_by", _SORTS)
+    call.one_of("sort_direction", _DIRECTIONS)
+    kept = [row for row in call.world.ordered("deal", by) if row.archived == archived]
+    rows = _of_status(call, "deal", _wanted(call, kept))
+    place = partial(_place, by=by)
+    found, cursor = paged(call, rows, by=by, place=place, limit=_limit(call))
+    return answers.page(_printed_deals(call, found), cursor, call.world.switches)
+
+
+def deal(call: Call) -> Reply:
+    """One deal by its id, archived or not."""
+    row = row_of(call, "deal")
+    return answers.single(next(_printed_deals(call, [row])))
+
+
+def projects(call: Call, *, archived: bool) -> Reply:
+    """A page of the projects that are archived, or that are not: always by id, without any since."""
+    rows = [row for row in project_rows(call) if row.archived == archived]
+    found, cursor = paged(call, rows, by="id", place=partial(_place, by="id"), limit=_limit(call))
+    return answers.page((_encoded(call, row) for row in found), cursor, call.world.switches)
+
+
+def project(call: Call) -> Reply:
+    """One project by its id, archived or not."""
+    return answers.single(_encoded(call, row_of(call, "project")))
+
+
+def project_changelog(call: Call) -> Reply:
+    """What was written to a project, latest first."""
+    row = row_of(call, "project")
+    numbered = list(enumerate(reversed(call.world.history.get(row.subject, ()))))
+    found, cursor = paged(call, numbered, by="id", place=lambda one: (one[0], one[0]), limit=_limit(call))
+    return answers.page((dumps(_hop(hop)) for _, hop in found), cursor, call.world.switches)
+
+
+# --- what has a name ------------------------------------------------------------------------------
+def things(call: Call, *, table: str) -> Reply:
+    """A page of stages, pipelines, boards, phases, persons or organizations."""
+    refused = {"stage", "pipeline", "board", "phase"}
+    if table in refused and {"updated_since", "updated_until"} & set(call.query):
+        raise Rejected(400, "updated_since is not allowed")
+    found: Iterable[Named] = call.world.tables[table].values()
+    for name, of in (("pipeline_id", "stage"), ("board_id", "phase")):
+        home = call.number(name)
+        if table == of and home is not None:
+            found = [named for named in found if named.home == home]
+    ids = {int(one) for one in call.names("ids") if one.isdigit()}
+    since = call.moment("updated_since")
+    rows = sorted(
+        (
+            named
+            for named in found
+            if (not ids or named.id in ids) and (since is None or named.update_time >= since)
+        ),
+        key=_named_place,
+    )
+    page, cursor = paged(call, rows, by="id", place=_named_place, limit=_limit(call))
+    return answers.page((dumps(views.thing(named)) for named in page), cursor, call.world.switches)
+
+
+def thing(call: Call, *, table: str) -> Reply:
+    """One stage, pipeline, board, phase, person or organization."""
+    named = call.world.tables[table].get(call.place())
+    if named is None:
+        raise Rejected(404, f"{table.capitalize()} not found")
+    return answers.single(dumps(views.thing(named)))
+
+
+# --- how ------------------------------------------------------------------------------------------
+def _limit(call: Call) -> int:
+    return min(call.limit(), call.world.switches.page_most)
+
+
+def project_rows(call: Call) -> list[Row]:
+    """The projects that the documented filters let through, archived or not, by id."""
+    if call.number("filter_id") is not None:
+        raise Rejected(400, "there is no such filter")
+    phase = call.number("phase_id")
+    rows = call.world.ordered("project", "id")
+    visible = [row for row in rows if phase in {None, row.values["phase_id"]} and _sees(call, row)]
+    return _of_status(call, "project", visible)
+
+
+def _sees(call: Call, row: Row) -> bool:
+    return call.token.sees(row.values["owner_id"])
+
+
+def _wanted(call: Call, rows: Iterable[Row]) -> list[Row]:
+    """The documented filters of deals but that of status."""
+    if call.number("filter_id") is not None:
+        raise Rejected(400, "there is no such filter")
+    ids = {int(one) for one in call.names("ids") if one.isdigit()}
+    equal = [
+        (name, value)
+        for name in ("owner_id", "person_id", "org_id", "pipeline_id", "stage_id")
+        if (value := call.number(name)) is not None
+    ]
+    since, until = call.moment("updated_since"), call.moment("updated_until")
+    return [
+        row
+        for row in rows
+        if (since is None or row.values["update_time"] >= since)
+        and (until is None or row.values["update_time"] < until)
+        and (not ids or row.id in ids)
+        and all(row.values[name] == value for name, value in equal)
+        and _sees(call, row)
+    ]
+
+
+def _of_status(call: Call, kind: Kind, rows: Iterable[Row]) -> list[Row]:
+    """Those of the statuses asked for; all but the deleted where none is."""
+    wanted = call.names("status", _STATUSES[kind])
+    if not wanted:
+        return [row for row in rows if not row.deleted]
+    return [row for row in rows if ("deleted" if row.deleted else row.values["status"]) in wanted]
+
+
+def row_of(call: Call, kind: Kind) -> Row:
+    """The row that the path names, if the caller may have it.
+
+    Raises:
+        Rejected: there is none, it is another's, or deleted, as the switches say.
+    """
+    number, switches = call.place(), call.world.switches
+    row = call.world.shown.get(f"{kind}/{number}")
+    if row is None:
+        raise Rejected(404, f"{kind.capitalize()} not found")
+    if not _sees(call, row):
+        raise Rejected(int(switches.forbidden_by_id), f"You have no access to this {kind}")
+    if row.deleted and switches.deleted_by_id != "200":
+        raise Rejected(int(switches.deleted_by_id), f"{kind.capitalize()} is deleted")
+    return row
+
+
+def _encoded(call: Call, row: Row) -> bytes:
+    return call.world.encoded(row, "v2", lambda: dumps(views.shown(row, call.world.switches)))
+
+
+def _printed_deals(call: Call, rows: Iterable[Row]) -> Iterator[bytes]:
+    added = call.names("include_fields", DEAL_EXTRAS)
+    custom = call.names("custom_fields", most=_MOST_CUSTOM)
+    for row in rows:
+        if not added and not custom:
+            yield _encoded(call, row)
+            continue
+        printed = views.shown(row, call.world.switches) | views.extras(row, added)
+        if custom:
+            held = printed["custom_fields"]
+            printed["custom_fields"] = {
+                key: held[key] for key in CUSTOM["deal"] if key in {*custom} & {*held}
+            }
+        yield dumps(printed)
+
+
+def _place(row: Row, *, by: str) -> tuple[Any, int]:
+    return (row.id if by == "id" else row.values[by]), row.id
+
+
+def _named_place(named: Named) -> tuple[Any, int]:
+    return named.id, named.id
+
+
+def _told(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: views.fine(value) if name in PROJECT_TIMES and value is not None else value
+        for name, value in values.items()
+        if name not in _HIDDEN
+    }
+
+
+def _hop(hop: Hop) -> dict[str, Any]:
+    return {
+        "change_source": "app",
+        "change_source_user_agent": None,
+        "time": views.fine(hop.at),
+        "new_values": _told(hop.new),
+        "old_values": _told(hop.old),
+        "actor_user_id": 1,
+    }
