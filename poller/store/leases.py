@@ -6,6 +6,7 @@ commit and settlement compares in its own script. All times are Redis TIME, neve
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from xxhash import xxh3_64_intdigest
 
@@ -98,6 +99,21 @@ class Replicas:
         """Stop counting as alive, at once; the last thing before the process ends."""
         with translated():
             await self._connection.commands.hdel(self._key, self._me)
+
+
+async def living(connection: Connection, keys: Keys, *, ttl_s: float) -> dict[str, float]:
+    """The replicas that live, and for how many seconds each was silent; changes nothing.
+
+    Raises:
+        StoreUnavailable, StoreRefused: nobody knows who lives.
+    """
+    redis: Any = connection.commands
+    with translated():
+        told = await redis.hgetall(keys.replicas())
+        seconds, micros = await redis.time()
+    now_ms = int(seconds) * 1000 + int(micros) / 1000
+    silent = {name.decode(): (now_ms - int(beat.partition(b" ")[0])) / 1000 for name, beat in told.items()}
+    return {name: max(0.0, each) for name, each in silent.items() if abs(each) <= ttl_s}
 
 
 def _split(told: str) -> frozenset[str]:

@@ -1,0 +1,352 @@
+"""How every source and endpoint stands, read from Redis: what `poller status` shows. Changes nothing."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+
+from poller.config import Settings, SourceSettings, WebhookSettings
+from poller.deliver.filters import wants_source
+from poller.model import loads
+from poller.store import snapshots
+from poller.store.budget import Usage
+from poller.store.connection import Connection
+from poller.store.keys import Keys
+from poller.store.leases import Holder, Leases, living
+from poller.store.letters import Counts, EndpointState
+from poller.store.office import Office
+from poller.store.snapshots import Snapshots
+from poller.watch.ledger import Memory, remembered
+from poller.watch.sources import SOURCES
+
+from .reckoning import Allowance, Load, reckon, requests_of
+from .wiring import purse_of
+
+STALE_AFTER = 3.0
+"""Periods without a complete sweep that are too many."""
+SHORTEST_STALE_S = 15.0
+"""… but never less: what is asked every second may take a moment."""
+MOST_READ = 2_000
+"""Records whose age is looked at; of more, so many evenly spread over them."""
+
+SourceState = Literal["polling", "starting", "limited", "stale", "paused", "held", "suspended", "unattended"]
+EndpointWord = Literal["ok", "failing", "paused", "probing", "disabled", "unattended"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListStanding:
+    """One list of a source."""
+
+    list: str
+    records: int
+    swept_at: float | None
+    """Start of the last complete sweep (Unix seconds)."""
+    age_s: float | None
+    took_s: float | None
+    pages: int
+    complete: bool
+    """Whether the last sweep, complete or not, came to its end; `reason` says why not."""
+    reason: str
+    held: int
+    strange: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetailsStanding:
+    """How old the detail views are."""
+
+    records: int
+    read: int
+    """Of `looked_at`."""
+    looked_at: int
+    oldest_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceStanding:
+    """One source."""
+
+    source: str
+    kind: str
+    base_url: str
+    state: SourceState
+    why: str
+    well: bool
+    held_by: str | None
+    every_s: float
+    period_s: float
+    """Expected time between two sweeps of one list: `every`, stretched to fit the budget."""
+    lists: Sequence[ListStanding]
+    details: DetailsStanding | None
+    budget: Usage
+    window_s: float
+    reported_at: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointStanding:
+    """One endpoint, over all its sources."""
+
+    webhook: str
+    host: str
+    format: str
+    state: EndpointWord
+    why: str
+    well: bool
+    held_by: str | None
+    waiting: int
+    """Not delivered yet, for another attempt or for the first."""
+    dead: int
+    oldest_waiting_s: float | None
+    last_success: float | None
+    delivered: int
+    filtered: int
+    unsure: int
+    lost: int
+    recovering: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """Everything."""
+
+    at: float
+    well: bool
+    replicas: Mapping[str, float]
+    """Replica -> seconds since its last heartbeat."""
+    sources: Sequence[SourceStanding]
+    webhooks: Sequence[EndpointStanding]
+
+
+class _Age(msgspec.Struct):
+    detail_at: float = 0.0
+
+
+_age = msgspec.json.Decoder(_Age)
+
+
+class Inspector:
+    """Looks at what is kept, for whoever asks. Every method raises StoreUnavailable or StoreRefused."""
+
+    def __init__(
+        self, settings: Settings, connection: Connection, keys: Keys, *, now: Callable[[], float] = time.time
+    ) -> None:
+        self._settings = settings
+        self._connection = connection
+        self._keys = keys
+        self._now = now
+        self._leases = Leases(connection, holder="nobody", ttl_s=settings.redis.lease.total_seconds())
+        self._office = Office(connection, keys)
+
+    async def everything(self) -> Standing:
+        """Look at all of it."""
+        ttl_s = self._settings.redis.lease.total_seconds()
+        replicas = await living(self._connection, self._keys, ttl_s=ttl_s)
+        sources, webhooks = await self.sources(), await self.webhooks()
+        well = all(each.well for each in sources) and all(each.well for each in webhooks)
+        return Standing(at=self._now(), well=well, replicas=replicas, sources=sources, webhooks=webhooks)
+
+    # --- sources ------------------------------------------------------------------------------
+
+    async def sources(self) -> list[SourceStanding]:
+        """Look at each source of the settings."""
+        memories = {name: await self.memory(name) for name in self._settings.sources}
+        return [await self._source(name, memories) for name in self._settings.sources]
+
+    async def memory(self, name: str) -> Memory:
+        """What a source of the settings remembers."""
+        stored = await self._snapshots(name).open()
+        made = SOURCES.get(self._settings.sources[name].kind)
+        return remembered(stored, made.lists if made else ())
+
+    async def source_holder(self, name: str) -> Holder | None:
+        """Who polls a source now."""
+        return await self._leases.holder(self._keys.source_lease(name))
+
+    def _snapshots(self, name: str) -> Snapshots:
+        return Snapshots(self._connection, self._keys, name, fence=0)
+
+    async def _source(self, name: str, memories: Mapping[str, Memory]) -> SourceStanding:
+        given, memory = self._settings.sources[name], memories[name]
+        told = await snapshots.reported(self._connection, self._keys, name)
+        report = loads(told) if told else {}
+        lists = [await self._list(name, kind, memory, report) for kind in memory.lists]
+        holder = await self.source_holder(name)
+        usage = await purse_of(name, given, self._connection, self._keys).budget.usage()
+        period_s = self._period_s(name, memories, usage)
+        found = SourceStanding(
+            source=name,
+            kind=given.kind,
+            base_url=given.base_url,
+            state="polling",
+            why="",
+            well=True,
+            held_by=holder.name if holder else None,
+            every_s=given.every.total_seconds(),
+            period_s=period_s,
+            lists=lists,
+            details=await self._details(name, lists) if given.details else None,
+            budget=usage,
+            window_s=given.budget.window.total_seconds(),
+            reported_at=float(report["at"]) if "at" in report else None,
+        )
+        state, why = self._judged(found, memory)
+        return replace(found, state=state, why=why, well=state in ("polling", "starting", "limited"))
+
+    async def _list(self, name: str, kind: str, memory: Memory, report: Mapping[str, Any]) -> ListStanding:
+        mine = memory.lists[kind]
+        last = (report.get("lists") or {}).get(kind) or {}
+        return ListStanding(
+            list=kind,
+            records=await self._snapshots(name).listed(kind),
+            swept_at=mine.swept_at or None,
+            age_s=max(0.0, self._now() - mine.swept_at) if mine.swept_at else None,
+            took_s=float(last["took_s"]) if "took_s" in last else None,
+            pages=int(last.get("pages") or mine.pages),
+            complete=bool(last.get("complete", bool(mine.swept_at))),
+            reason=str(last.get("reason") or ""),
+            held=mine.held,
+            strange=mine.strange,
+        )
+
+    def _period_s(self, name: str, memories: Mapping[str, Memory], usage: Usage) -> float:
+        mine = self._settings.sources[name]
+        loads_ = [
+            load_of(each, given, pages=[at.pages for at in memories[each].lists.values()], records=0)
+            for each, given in self._settings.sources.items()
+            if same_host(given, mine)
+        ]
+        window_s = mine.budget.window.total_seconds()
+        allowance = Allowance(limit=max(1, usage.allowed), window_s=window_s)
+        return mine.every.total_seconds() * reckon(loads_, allowance).stretch
+
+    def _judged(self, found: SourceStanding, memory: Memory) -> tuple[SourceState, str]:
+        if found.held_by is None:
+            return "unattended", "nobody polls it: is `poller run` running, with these settings?"
+        if memory.suspended:
+            return "suspended", memory.suspended
+        if memory.paused:
+            return "paused", f"an operator paused it; `poller sources resume {found.source}` goes on"
+        if held := [each for each in found.lists if each.held or each.strange]:
+            return "held", "; ".join(map(held_words, held))
+        return self._fresh(found, memory)
+
+    def _fresh(self, found: SourceStanding, memory: Memory) -> tuple[SourceState, str]:
+        late_s = max(STALE_AFTER * found.period_s, SHORTEST_STALE_S)
+        failed = "; ".join(f"{each.list}: {each.reason}" for each in found.lists if each.reason)
+        until = found.budget.blocked_until
+        blocked = f"the host asked to be left alone, for {until - self._now():.0f} s more" if until else ""
+        stale = [each for each in found.lists if each.age_s is not None and each.age_s > late_s]
+        if stale:
+            oldest = max(each.age_s or 0.0 for each in stale)
+            lists = ", ".join(each.list for each in stale)
+            return "stale", blocked or failed or f"{lists}: not read to the end for {oldest:.0f} s"
+        if blocked:
+            return "limited", blocked
+        if not memory.baselined:
+            return "starting", failed or "the first reading of its lists is not complete yet"
+        return "polling", failed
+
+    async def _details(self, name: str, lists: Sequence[ListStanding]) -> DetailsStanding:
+        store, ages, records = self._snapshots(name), [], 0
+        for each in lists:
+            ids = sorted(await store.listed_ids(each.list))
+            records += len(ids)
+            found = await store.records(each.list, ids[:: max(1, len(ids) // MOST_READ)])
+            ages += [_age.decode(data).detail_at for data in found.values()]
+        read = [at for at in ages if at]
+        return DetailsStanding(
+            records=records,
+            read=len(read),
+            looked_at=len(ages),
+            oldest_s=max(0.0, self._now() - min(read)) if read else None,
+        )
+
+    # --- endpoints ------------------------------------------------------------------------------
+
+    async def webhooks(self) -> list[EndpointStanding]:
+        """Look at each endpoint of the settings."""
+        return [await self._endpoint(name, given) for name, given in self._settings.webhooks.items()]
+
+    async def _endpoint(self, name: str, given: WebhookSettings) -> EndpointStanding:
+        state = await self._office.state(name)
+        holder = await self._leases.holder(self._keys.endpoint_lease(name))
+        counts = [await self._office.counts(name, each) for each in sources_of(self._settings, given)]
+        oldest = [each.oldest_waiting for each in counts if each.oldest_waiting is not None]
+        word, why = self._endpoint_word(name, state, holder)
+        return EndpointStanding(
+            webhook=name,
+            host=urlsplit(given.url.get_secret_value()).hostname or "",
+            format=given.format,
+            state=word,
+            why=why,
+            well=word in ("ok", "paused") or (word == "failing" and state.said != "failing"),
+            held_by=holder.name if holder else None,
+            waiting=_sum(counts, "waiting") + _sum(counts, "lag"),
+            dead=_sum(counts, "dead"),
+            oldest_waiting_s=max(0.0, self._now() - min(oldest)) if oldest else None,
+            last_success=state.last_success or None,
+            delivered=_sum(counts, "delivered"),
+            filtered=_sum(counts, "filtered"),
+            unsure=_sum(counts, "unsure"),
+            lost=_sum(counts, "lost"),
+            recovering=any(each.recovering for each in counts),
+        )
+
+    def _endpoint_word(
+        self, name: str, state: EndpointState, holder: Holder | None
+    ) -> tuple[EndpointWord, str]:
+        now = self._now()
+        word = state.word(now=now)
+        enable = f"`poller webhooks enable {name}` goes on from its place"
+        reasons = {
+            "gone": f"it answered 410; {enable}",
+            "silent": f"no success for 72 h; {enable}",
+            "operator": f"an operator disabled it; {enable}",
+        }
+        if word == "disabled":
+            return word, reasons.get(state.disabled, state.disabled)
+        if holder is None:
+            return "unattended", "nobody serves it: is `poller run` running, with these settings?"
+        if word == "paused":
+            return word, f"it asked to be left alone, for {state.paused_until - now:.0f} s more"
+        if word == "probing":
+            return word, f"{state.failures} failures in a row; one event at a time is tried"
+        if word == "failing":
+            return word, f"{state.failures} failures in a row, for {now - state.failing_since:.0f} s"
+        return word, ""
+
+
+def _sum(counts: Sequence[Counts], name: str) -> int:
+    return sum(int(getattr(each, name)) for each in counts)
+
+
+def held_words(of: ListStanding) -> str:
+    """Why removals wait, and who ends it."""
+    if of.strange:
+        return f"{of.list}: its first page shares no id with what is known: another account's token?"
+    return f"{of.list}: {of.held} records are missing at once, removals wait"
+
+
+def sources_of(settings: Settings, given: WebhookSettings) -> list[str]:
+    """The sources whose events an endpoint takes."""
+    return [name for name in settings.sources if wants_source(given.sources, name)]
+
+
+def same_host(one: SourceSettings, other: SourceSettings) -> bool:
+    """Whether two sources draw on one budget."""
+    return (urlsplit(one.base_url).netloc, one.egress) == (urlsplit(other.base_url).netloc, other.egress)
+
+
+def load_of(name: str, given: SourceSettings, *, pages: Sequence[int], records: int) -> Load:
+    """What a source asks of its budget."""
+    return Load(
+        source=name,
+        requests=requests_of(pages),
+        records=records if given.details else 0,
+        every_s=given.every.total_seconds(),
+        max_age_s=given.max_age.total_seconds(),
+    )

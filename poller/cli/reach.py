@@ -1,0 +1,93 @@
+"""How commands reach Redis: the one of the settings, else the embedded server while `poller run` holds it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Final, TypeVar
+
+import typer
+
+from poller.app.wiring import redis_url
+from poller.config import Settings
+from poller.errors import SettingsError
+from poller.store import embedded
+from poller.store.connection import Connection
+from poller.store.keys import Keys
+
+from .output import tell
+from .root import open_settings
+
+UNWELL: Final = 1
+"""The exit code of contract §3 for: the thing asked about is not well."""
+SILENT_S: Final = 1.0
+"""What takes longer says so."""
+
+ResultT = TypeVar("ResultT")
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """What a command works with."""
+
+    settings: Settings
+    connection: Connection
+    keys: Keys
+
+
+@asynccontextmanager
+async def reached(settings: Settings) -> AsyncIterator[Store]:
+    """Connect for as long as the block runs.
+
+    Raises:
+        StoreUnavailable: no redis.url is set, and nothing runs in data_dir.
+    """
+    url = redis_url(settings) or await embedded.attached(settings.data_dir)
+    connection = Connection.open(url)
+    try:
+        yield Store(settings, connection, Keys(settings.redis.prefix))
+    finally:
+        await connection.close()
+
+
+def with_store(
+    ctx: typer.Context,
+    config: Path | None,
+    work: Callable[[Store], Awaitable[ResultT]],
+    *,
+    quiet: bool = False,
+) -> ResultT:
+    """Open settings and store, do the work of a command, and give what came of it."""
+    settings = open_settings(ctx, config, quiet=quiet)
+
+    async def main() -> ResultT:
+        async with reached(settings) as store:
+            return await work(store)
+
+    return asyncio.run(main())
+
+
+@asynccontextmanager
+async def patience(text: str) -> AsyncIterator[None]:
+    """Say on stderr what is being done, if it takes more than a second."""
+    handle = asyncio.get_running_loop().call_later(SILENT_S, tell, text)
+    try:
+        yield
+    finally:
+        handle.cancel()
+
+
+def demand_known(what: str, name: str, known: Iterable[str]) -> None:
+    """Accept the name of a source or webhook.
+
+    Raises:
+        SettingsError: there is none of that name; the message has the nearest one.
+    """
+    names = sorted(known)
+    if name in names:
+        return
+    near = get_close_matches(name, names, n=1, cutoff=0.5)
+    others = f'the nearest is "{near[0]}"' if near else f"known here: {', '.join(names) or 'none'}"
+    raise SettingsError([f'there is no {what} "{name}"; {others}'])

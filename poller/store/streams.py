@@ -1,0 +1,146 @@
+"""The streams of all sources as readers see them: the newest, those since a moment, and what comes next.
+
+Each source is read on its own, so that it works on Redis Cluster too, where each lives in its own slot.
+"""
+
+import asyncio
+import heapq
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any, TypeAlias
+
+from poller.errors import StoreError, StoreRefused, StoreUnavailable
+from poller.model import Entry
+
+from .connection import Connection, translated
+from .keys import Keys
+from .letters import Position, place_of, position
+from .queue import entries_of
+
+AT_ONCE = 200
+BLOCK_S = 5.0
+LOOK_S = 1.0
+"""How often a follower looks for sources that are new, and for a server that went away."""
+
+News: TypeAlias = "asyncio.Queue[Entry | StoreError]"
+
+
+class Streams:
+    """Reading without a place of one's own. Every method raises StoreUnavailable or StoreRefused."""
+
+    def __init__(self, connection: Connection, keys: Keys) -> None:
+        self._connection = connection
+        self._keys = keys
+
+    async def sources(self) -> list[str]:
+        """The names of all sources that ever were polled, sorted."""
+        with translated():
+            names: Any = await self._connection.commands.smembers(self._keys.sources())
+        return sorted(name.decode() for name in names)
+
+    async def now(self) -> float:
+        """The server's clock (Unix seconds), which makes the places of the streams."""
+        with translated():
+            seconds, micros = await self._connection.commands.time()
+        return int(seconds) + int(micros) / 1e6
+
+    async def newest(self, source: str, *, upto: Position | None = None) -> list[Entry]:
+        """The newest entries below `upto`, newest first, AT_ONCE at most; none are left at the end."""
+        most = "+" if upto is None else f"({place_of(upto)}"
+        with translated():
+            rows = await self._connection.commands.xrevrange(
+                self._keys.events(source), max=most, count=AT_ONCE
+            )
+        return list(entries_of(source, rows))
+
+    async def since(self, source: str, *, after: str) -> AsyncIterator[Entry]:
+        """Every entry after a place, oldest first, up to the newest when it is reached."""
+        while True:
+            with translated():
+                rows: Any = await self._connection.commands.xrange(
+                    self._keys.events(source), min=f"({after}", count=AT_ONCE
+                )
+            for entry in entries_of(source, rows):
+                yield entry
+            if len(rows) < AT_ONCE:
+                return
+            after = rows[-1][0].decode()
+
+    async def merged(self, sources: Iterable[str], *, after: str) -> AsyncIterator[Entry]:
+        """The entries of several sources after a place, in the order of their detection."""
+        readers = {source: self.since(source, after=after) for source in sources}
+        heap: list[tuple[Position, str, Entry]] = []
+
+        async def refill(source: str) -> None:
+            with suppress(StopAsyncIteration):
+                entry = await anext(readers[source])
+                heapq.heappush(heap, (position(entry.place), source, entry))
+
+        for source in readers:
+            await refill(source)
+        while heap:
+            _, source, entry = heapq.heappop(heap)
+            yield entry
+            await refill(source)
+
+    @asynccontextmanager
+    async def following(
+        self, wanted: Iterable[str], *, places: Mapping[str, str], start: str
+    ) -> AsyncIterator[News]:
+        """A queue of what comes after `places` (else after `start`), of `wanted`, or of every source.
+
+        Sources that appear later are followed too. Where Redis is away StoreUnavailable is put once, and
+        reading goes on from where it was when Redis is back; StoreRefused is put and is the end.
+        """
+        news: News = asyncio.Queue(maxsize=AT_ONCE)
+        async with asyncio.TaskGroup() as group:
+            looking = group.create_task(self._look(group, news, frozenset(wanted), places, start))
+            try:
+                yield news
+            finally:
+                looking.cancel()
+
+    async def _look(
+        self,
+        group: asyncio.TaskGroup,
+        news: News,
+        wanted: frozenset[str],
+        places: Mapping[str, str],
+        start: str,
+    ) -> None:
+        """Start a reader for each source that is there or appears."""
+        readers: dict[str, asyncio.Task[None]] = {}
+        away = False
+        try:
+            while True:
+                names: Iterable[str] = ()
+                try:
+                    found = await self.sources()
+                    names, away = wanted or found, False
+                except StoreUnavailable as exc:
+                    if not away:
+                        await news.put(exc)
+                    away = True
+                except StoreRefused as exc:
+                    await news.put(exc)
+                for name in set(names) - readers.keys():
+                    place = places.get(name, start)
+                    readers[name] = group.create_task(self._follow(news, name, place))
+                await asyncio.sleep(LOOK_S)
+        finally:
+            for reader in readers.values():
+                reader.cancel()
+
+    async def _follow(self, news: News, source: str, after: str) -> None:
+        key = self._keys.events(source)
+        while True:
+            read = self._connection.blocking.xread({key: after}, count=AT_ONCE, block=int(BLOCK_S * 1000))
+            try:
+                reply: Any = await self._connection.wait(read, block_s=BLOCK_S)
+            except StoreError:
+                await asyncio.sleep(LOOK_S)  # `_look` tells of it
+                continue
+            for _, rows in reply.items() if isinstance(reply, dict) else reply or ():
+                for entry in entries_of(source, rows):
+                    after = entry.place
+                    await news.put(entry)
