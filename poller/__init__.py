@@ -1,7 +1,6 @@
 """poller gives webhooks to APIs that have none."""
 
-__version__ = "0.1.0"
-
+from ._version import __version__
 from .client import VerificationFailed, verify
 
 __all__ = ["VerificationFailed", "__version__", "verify"]

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
-from poller import __version__, log
+from poller import log
+from poller._version import __version__
 from poller.config import Settings, load, secret_values
 
 from .output import say, warn

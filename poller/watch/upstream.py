@@ -16,7 +16,7 @@ import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
-from poller import __version__
+from poller._version import __version__
 from poller.errors import BadAnswer, Limited, Refused, Unreachable
 
 from .pacing import Pause, pause_of
