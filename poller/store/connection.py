@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from redis import exceptions as faults
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -114,6 +115,42 @@ def _said(exc: BaseException) -> str:
     return str(exc) or type(exc).__name__
 
 
+class _Cancellable(AbstractConnection):
+    """Sends without asyncio.wait_for, which on Python 3.11 swallows a cancellation (CPython gh-86296).
+
+    redis-py 8.1 sends so wherever there is a socket_timeout: a task that was cancelled in that moment
+    went on for ever, 1 of 10 in a loop of short commands. It also costs a task for each command.
+    """
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        limit, self.socket_timeout = self.socket_timeout, None
+        try:
+            async with asyncio.timeout(limit):
+                await super().send_packed_command(command, check_health)
+        except TimeoutError as exc:
+            await self.disconnect(nowait=True)
+            msg = f"timeout writing to the server after {limit} s"
+            raise faults.TimeoutError(msg) from exc
+        finally:
+            self.socket_timeout = limit
+
+
+def client(url: str, *, timeout_s: float | None, most: int) -> "Redis":
+    """A client of at most `most` connections that repeats nothing and can be cancelled at any moment."""
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=most,
+        timeout=COMMAND_TIMEOUT_S,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=COMMAND_TIMEOUT_S,
+        health_check_interval=0,
+        retry=Retry(NoBackoff(), 0),
+    )
+    kind = pool.connection_class
+    pool.connection_class = type(kind.__name__, (_Cancellable, kind), {})
+    return Redis(connection_pool=pool)
+
+
 class Connection:
     """Two clients on one Redis: `commands` for everything short, `blocking` for reads that wait."""
 
@@ -129,21 +166,9 @@ class Connection:
         With `fsync`, scripts that are run as durable wait until the server's disk has them.
         """
 
-        def client(*, timeout_s: float | None, most: int) -> Redis:
-            pool = BlockingConnectionPool.from_url(
-                url,
-                max_connections=most,
-                timeout=COMMAND_TIMEOUT_S,
-                socket_timeout=timeout_s,
-                socket_connect_timeout=COMMAND_TIMEOUT_S,
-                health_check_interval=0,
-                retry=Retry(NoBackoff(), 0),
-            )
-            return Redis(connection_pool=pool)
-
         # One connection per blocking read: a source's readers must never wait for each other's.
-        commands, blocking = client(timeout_s=COMMAND_TIMEOUT_S, most=64), client(timeout_s=None, most=1000)
-        return cls(commands, blocking, fsync=fsync)
+        commands = client(url, timeout_s=COMMAND_TIMEOUT_S, most=64)
+        return cls(commands, client(url, timeout_s=None, most=1000), fsync=fsync)
 
     async def close(self) -> None:
         """Give both pools back; safe to call twice."""

@@ -9,18 +9,18 @@ import contextlib
 import os
 import signal
 import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import IO
 from urllib.parse import quote
 
 from redis import exceptions as faults
 from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from poller.errors import StoreRefused, StoreUnavailable
 
-from .connection import translated
+from .connection import client, translated
 from .datadir import (
     LOG,
     REMEDY,
@@ -203,8 +203,8 @@ class Embedded:
             )
             raise StoreRefused(msg)
         with translated():
-            async with _client(self._socket) as client:
-                await client.config_set("appendfsync", self._appendfsync)
+            async with _client(self._socket) as server:
+                await server.config_set("appendfsync", self._appendfsync)
         return True
 
     async def _settled(self) -> str:
@@ -236,8 +236,8 @@ class Embedded:
         if self._kill(signal.SIGTERM) or self._process is not None:
             return
         with contextlib.suppress(faults.RedisError, OSError):
-            async with _client(self._socket) as client:
-                await client.shutdown(nosave=True)  # no RDB: the append-only file has it all
+            async with _client(self._socket) as server:
+                await server.shutdown(nosave=True)  # no RDB: the append-only file has it all
 
     def _kill(self, number: signal.Signals) -> bool:
         if self._process is None or self._process.poll() is not None:
@@ -320,16 +320,21 @@ def _url(socket: Path) -> str:
     return f"unix://{quote(str(socket))}"
 
 
-def _client(socket: Path) -> "Redis":
-    return Redis(unix_socket_path=str(socket), socket_timeout=5, retry=Retry(NoBackoff(), 0))
+@asynccontextmanager
+async def _client(socket: Path) -> AsyncIterator["Redis"]:
+    opened = client(_url(socket), timeout_s=ANSWER_S / 6, most=1)
+    try:
+        yield opened
+    finally:
+        await opened.connection_pool.disconnect()
 
 
 async def _mood(socket: Path, directory: Path) -> str:
     """`ready`, `loading`, `silent`, or `foreign`: a server that keeps its data elsewhere."""
-    async with _client(socket) as client:
+    async with _client(socket) as server:
         try:
-            await client.ping()
-            told = await client.config_get("dir")
+            await server.ping()
+            told = await server.config_get("dir")
         except faults.BusyLoadingError:
             return "loading"
         except (faults.RedisError, OSError, TimeoutError):

@@ -100,6 +100,24 @@ async def test_a_cancelled_read_leaves_no_reply_for_the_next(real_server: RealSe
         await store.close()
 
 
+async def test_a_cancellation_is_never_swallowed(redis_url: str) -> None:
+    """A task that does nothing but short commands ends when it is cancelled, whatever the moment."""
+    store = Connection.open(redis_url)
+    for round_ in range(200):
+        worker = asyncio.create_task(_for_ever(store))
+        for _ in range(round_ % 20):
+            await store.commands.ping()
+        worker.cancel()
+        done, _ = await asyncio.wait([worker], timeout=2)
+        assert done, f"round {round_}: cancelled, and still running"
+    await store.close()
+
+
+async def _for_ever(store: Connection) -> None:
+    while True:
+        await store.commands.ping()
+
+
 async def _cancelled_while_waiting(store: Connection, proxy: FaultProxy) -> None:
     proxy.delay_s = 0.05
     with pytest.raises(TimeoutError):
