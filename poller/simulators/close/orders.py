@@ -26,7 +26,7 @@ class Orders:
     """What people do in one organization; `leads` and `account` have the orders beside."""
 
     def __init__(self, world: World) -> None:
-        self._world = world
+        self.world = world
         self._writes = Writes(world)
         self.leads = Leads(world, self._writes)
         self.account = Account(world, self._writes)
@@ -35,7 +35,7 @@ class Orders:
     def create(self, **fields: Any) -> Entries:
         """A new opportunity; fields by the names of the API."""
         values = dict(COLUMNS) | self._values(fields)
-        tables = self._world.tables
+        tables = self.world.tables
         values["user_id"] = values["user_id"] or next(iter(tables.users))
         values["status_id"] = values["status_id"] or tables.of_type("active")[0].id
         values["lead_id"] = values["lead_id"] or next(iter(tables.leads), "")
@@ -43,7 +43,7 @@ class Orders:
             msg = "there is no lead yet: populate the account first."
             raise ValueError(msg)
         user = values["user_id"]
-        return self.add(Row(self._world.new_id("oppo"), values, 0, 0, user, user))
+        return self.add(Row(self.world.new_id("oppo"), values, 0, 0, user, user))
 
     def add(self, row: Row) -> Entries:
         """Take in an opportunity that was made elsewhere, as new: it is dated now."""
@@ -51,10 +51,10 @@ class Orders:
         def act(at_ms: int) -> None:
             row.created_ms = row.updated_ms = at_ms
             _reach(row, self._status(row), at_ms, previous="active")
-            self._world.rows[row.id] = row
+            self.world.rows[row.id] = row
             request = self._request(row, "POST")
-            self._world.note(
-                row, action="created", at_ms=at_ms, request=request, before=None, after=self._world.shown(row)
+            self.world.note(
+                row, action="created", at_ms=at_ms, request=request, before=None, after=self.world.shown(row)
             )
 
         return self._writes.write([row.id], act)
@@ -67,7 +67,7 @@ class Orders:
         """
         values = self._values(fields)
         self._writes.catch([record])
-        row = self._world.row(record)
+        row = self.world.row(record)
         quiet = self._quiet(values)
         return self._writes.write(
             [record], lambda at_ms: self._set(row, values, at_ms, quiet=quiet), quiet=quiet
@@ -77,11 +77,11 @@ class Orders:
         """Change fields of many opportunities by one request: all get the same date_updated."""
         values = self._values(fields)
         self._writes.catch(records)
-        rows = [self._world.row(record) for record in records]
-        meta = {"bulk_action_id": self._world.new_id("bulkaction")}
+        rows = [self.world.row(record) for record in records]
+        meta = {"bulk_action_id": self.world.new_id("bulkaction")}
 
         def act(at_ms: int) -> None:
-            request = Request(id=self._world.new_id("req"), user=self._world.main.user, meta=meta)
+            request = Request(id=self.world.new_id("req"), user=self.world.main.user, meta=meta)
             for row in rows:
                 self._set(row, values, at_ms, request=request)
 
@@ -90,7 +90,7 @@ class Orders:
     def delete(self, record: str) -> Entries:
         """Delete an opportunity: it leaves every list, its id answers 404, the event log tells it."""
         self._writes.catch([record])
-        row = self._world.row(record)
+        row = self.world.row(record)
         return self._writes.write(
             [record], lambda at_ms: self.leads.drop(row, at_ms, self._request(row, "DELETE")), at_once=True
         )
@@ -115,8 +115,8 @@ class Orders:
     def stall(self, record: str, stalled: bool = True) -> Entries:
         """Let the server judge that an opportunity has stalled, or no longer."""
         self._writes.catch([record])
-        row = self._world.row(record)
-        quiet = "stall" in self._world.switches.quiet
+        row = self.world.row(record)
+        quiet = "stall" in self.world.switches.quiet
         return self._writes.write(
             [record], lambda at_ms: self._set(row, {"is_stalled": stalled}, at_ms, quiet=quiet), quiet=quiet
         )
@@ -128,20 +128,20 @@ class Orders:
         Raises:
             ValueError: there is no such opportunity or status.
         """
-        row = self._world.row(record)
-        at_ms = self._world.now_ms() - int(days_ago * 86_400_000)
+        row = self.world.row(record)
+        at_ms = self.world.now_ms() - int(days_ago * 86_400_000)
         was, now = (self._named_status(status) for status in (old, new))
-        self._world.activities.append(self._activity(row, was, now, at_ms))
+        self.world.activities.append(self._activity(row, was, now, at_ms))
         return ()
 
     def delete_status_change(self, activity: str) -> Entries:
         """Take a status change out of the history: the opportunity does not move."""
-        activities = self._world.activities
+        activities = self.world.activities
         kept = [one for one in activities if one["id"] != activity]
         if len(kept) == len(activities):
             msg = f"there is no activity {activity}."
             raise ValueError(msg)
-        self._world.activities = kept
+        self.world.activities = kept
         return ()
 
     # --- what is due -----------------------------------------------------------------------------
@@ -161,7 +161,7 @@ class Orders:
     # --- how -------------------------------------------------------------------------------------
     def _values(self, fields: dict[str, Any]) -> dict[str, Any]:
         values = checked(fields)
-        tables = self._world.tables
+        tables = self.world.tables
         for name, table in (
             ("lead_id", tables.leads), ("contact_id", tables.contacts), ("user_id", tables.users),
             ("status_id", tables.statuses),
@@ -172,27 +172,27 @@ class Orders:
         return values
 
     def _status(self, row: Row) -> Status:
-        return self._world.tables.statuses[row.values["status_id"]]
+        return self.world.tables.statuses[row.values["status_id"]]
 
     def _named_status(self, status: str) -> Status:
-        return self._world.tables.statuses[self._values({"status_id": status})["status_id"]]
+        return self.world.tables.statuses[self._values({"status_id": status})["status_id"]]
 
     def _of_type(self, record: str, type_: StatusType) -> str:
-        pipeline = self._status(self._world.row(record)).pipeline
-        found = [one.id for one in self._world.tables.of_type(type_) if one.pipeline == pipeline]
+        pipeline = self._status(self.world.row(record)).pipeline
+        found = [one.id for one in self.world.tables.of_type(type_) if one.pipeline == pipeline]
         return found[0]
 
     def _quiet(self, values: Mapping[str, Any]) -> bool:
         """Whether a change of these fields does not move date_updated."""
         kinds = {"custom" if name.startswith(CUSTOM) else name for name in values}
-        quiet = self._world.switches.quiet
+        quiet = self.world.switches.quiet
         return (kinds == {"custom"} and "custom" in quiet) or (
             kinds == {"value_currency"} and "currency" in quiet
         )
 
     def _request(self, row: Row, method: str = "PUT") -> Request:
         meta = {"request_method": method, "request_path": f"/api/v1/opportunity/{row.id}/"}
-        return Request(id=self._world.new_id("req"), user=row.values["user_id"], meta=dict(meta))
+        return Request(id=self.world.new_id("req"), user=row.values["user_id"], meta=dict(meta))
 
     def _set(
         self,
@@ -204,36 +204,36 @@ class Orders:
         request: Request | None = None,
     ) -> None:
         """Change a row and what follows from it; where nothing moves, nothing is dated."""
-        before, was = self._world.shown(row), self._status(row)
+        before, was = self.world.shown(row), self._status(row)
         row.values.update(values)
         for name in [name for name in row.values if name.startswith(CUSTOM) and row.values[name] is None]:
             del row.values[name]
         now = self._status(row)
         _reach(row, now, at_ms, previous=was.type)
         row.forget()
-        if self._world.shown(row) == before:
+        if self.world.shown(row) == before:
             return
         if not quiet:
             row.updated_ms, row.updated_by = at_ms, row.values["user_id"]
             row.forget()
         self._tell(row, before, at_ms, request or self._request(row))
         if was.id != now.id:
-            self._world.activities.append(self._activity(row, was, now, at_ms))
+            self.world.activities.append(self._activity(row, was, now, at_ms))
 
     def _tell(self, row: Row, before: Mapping[str, Any], at_ms: int, request: Request) -> None:
-        after = self._world.shown(row)
+        after = self.world.shown(row)
         moved = {name for name in {*before, *after} if before.get(name) != after.get(name)}
         if not moved <= LOGGED_NOT:
-            self._world.note(row, action="updated", at_ms=at_ms, request=request, before=before, after=after)
+            self.world.note(row, action="updated", at_ms=at_ms, request=request, before=before, after=after)
 
     def _activity(self, row: Row, was: Status, now: Status, at_ms: int) -> dict[str, Any]:
         """A status change as the history prints it; its `date_won` is a moment, unlike the opportunity's."""
-        pipelines, values = self._world.tables.pipelines, row.values
+        pipelines, values = self.world.tables.pipelines, row.values
         moment = written(at_ms)
         told: dict[str, Any] = {
             "_type": "OpportunityStatusChange",
-            "id": self._world.new_id("acti"),
-            "organization_id": self._world.tables.organization.id,
+            "id": self.world.new_id("acti"),
+            "organization_id": self.world.tables.organization.id,
             "opportunity_id": row.id,
             "lead_id": values["lead_id"],
             "user_id": values["user_id"],
