@@ -8,16 +8,16 @@ from contextlib import asynccontextmanager
 from types import MappingProxyType
 from typing import Any
 
-from poller.simulators import close, drum
+from poller.simulators import close, drum, pipedrive
 from poller.simulators.admin import admin_app
 from poller.simulators.simulator import Options, Simulator, served
 
 SIMULATORS: Mapping[str, Callable[..., Simulator[Any, Any, Any]]] = MappingProxyType(
-    {"drum": drum.build, "close": close.build}
+    {"drum": drum.build, "close": close.build, "pipedrive": pipedrive.build}
 )
 """How to build each, by the kind of source it stands in for."""
 
-PORTS: Mapping[str, int] = MappingProxyType({"drum": 8310, "close": 8320})
+PORTS: Mapping[str, int] = MappingProxyType({"drum": 8310, "close": 8320, "pipedrive": 8330})
 """Where each listens unless told otherwise; its admin port is the next."""
 
 __all__ = ["PORTS", "SIMULATORS", "Options", "Simulator", "serve", "simulate"]

@@ -56,11 +56,11 @@ class Orders:
     def move_all(self, deals: Iterable[int], stage: int) -> Entries:
         """Put many deals into a stage at once: one transition, one update_time."""
         writes = []
-        for deal in deals:
-            row = self._editable(deal)
+        for row in [self._editable(deal) for deal in deals]:
             values = self._checked({"stage_id": stage}, row.values)
             self._place(values, stage, old=row)
-            writes.append(Write(kind="deal", id=deal, values=values))
+            if row.values["stage_id"] != stage:
+                writes.append(Write(kind="deal", id=row.id, values=values))
         return self._world.commit(*writes)
 
     def win(self, deal: int) -> Entries:
