@@ -21,9 +21,15 @@ T = TypeVar("T")
 class Patience:
     """Tries again while Redis does not answer: after 0.1 s, doubling to 15 s, for ever."""
 
-    def __init__(self, *, endpoint: str, chance: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        *,
+        endpoint: str,
+        chance: Callable[[], float],
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         self._log = structlog.get_logger().bind(endpoint=endpoint)
-        self._chance = chance
+        self._chance, self._sleep = chance, sleep
         self._failed = 0
 
     async def keep(self, ask: Callable[[], Awaitable[T]]) -> T:
@@ -43,7 +49,7 @@ class Patience:
         if not self._failed:
             self._log.warning("store.unavailable", reason=str(exc))
         self._failed += 1
-        await asyncio.sleep(pause * (1 - 0.2 * self._chance()))
+        await self._sleep(pause * (1 - 0.2 * self._chance()))
 
     def rested(self) -> None:
         """Note an answer."""

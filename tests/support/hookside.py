@@ -11,6 +11,7 @@ import msgspec
 from aiohttp import web
 
 from poller.deliver.endpoint import AttemptSeen, Endpoint, EndpointSettings
+from poller.deliver.outbound import Outbound
 from poller.model import Event, fields_of
 from poller.store.connection import Connection
 from poller.store.keys import Keys
@@ -122,6 +123,20 @@ def event(
     }
     body = msgspec.json.encode({**head, "time": "2026-11-22T10:00:00.000Z", "data": data})
     return Event(id=f"evt_{n:x}", type=type, subject=subject, time="2026-11-22T10:00:00.000Z", body=body)
+
+
+def quick_outbound(deadline_s: float) -> Callable[[EndpointSettings], Outbound]:
+    """Open connections with a shorter deadline."""
+
+    def make(settings: EndpointSettings) -> Outbound:
+        return Outbound(
+            url=settings.url,
+            concurrency=settings.concurrency,
+            allow_private=settings.allow_private,
+            deadline_s=deadline_s,
+        )
+
+    return make
 
 
 @dataclass
