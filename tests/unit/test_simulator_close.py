@@ -628,6 +628,7 @@ def test_values_of_filters() -> None:
     assert types(ask(world, status_type="won")) == {"won"}
     both = ask(world, status_type__in="won,lost")
     assert types(both) == {"won", "lost"}
+    assert types(ask(world, status__in="Won,Renewed")) == types(ask(world, status="Won")) == {"won"}
     user = world.main.user
     assert set(ask(world, user_id=user)) == {row.id for row in world.live() if row.values["user_id"] == user}
     orders.stall(EXAMPLE)

@@ -47,7 +47,7 @@ class Leads:
         Raises:
             ValueError: there is no such lead, or both are one.
         """
-        _, rows = self._open(source)
+        named, rows = self._open(source)
         self._open(destination)
         if source == destination:
             msg = f"lead {source} cannot be merged into itself."
@@ -57,6 +57,7 @@ class Leads:
             request = self._request(merge_source_lead_id=source, merge_destination_lead_id=destination)
             for row in rows:
                 self._move(row, destination, at_ms, request)
+            self._world.tables.leads[destination].contacts.extend(named.contacts)
             self._tell(destination, "updated", at_ms, request)
             self._tell(source, "deleted", at_ms, request)
             del self._world.tables.leads[source]

@@ -38,6 +38,7 @@ class Population:
 
     def __init__(self, ground: Ground, *, rng: random.Random) -> None:
         self._ground, self._rng = ground, rng
+        self._leads = list(ground.tables.leads)
 
     def opportunity(self, *, fresh: bool = False) -> Row:
         """An opportunity of some age and outcome; `fresh`: one that begins now, not yet dated."""
@@ -83,9 +84,11 @@ class Population:
 
     def lead(self) -> str:
         """Id of a lead: often one that has opportunities already."""
-        leads = self._ground.tables.leads
-        if leads and self._rng.random() < 0.5:
-            return self._rng.choice(list(leads))
+        if self._leads and self._rng.random() < 0.5:
+            lead = self._rng.choice(self._leads)
+            if lead in self._ground.tables.leads:
+                return lead
+            self._leads.remove(lead)
         name = f"{self._rng.choice(_NAMES)} {self._rng.choice(_TRADES)}"
         lead = self.new_lead(name)
         for _ in range(self._rng.randrange(3)):
@@ -96,6 +99,7 @@ class Population:
         """A lead of its own."""
         lead = Named(self._ground.new_id("lead"), name)
         self._ground.tables.leads[lead.id] = lead
+        self._leads.append(lead.id)
         return lead.id
 
     def value(self) -> int:
@@ -114,8 +118,9 @@ class Population:
         return self._rng.sample(_REGIONS, self._rng.randint(1, 3))
 
     def _new_contact(self, lead: str) -> None:
-        contact = Named(self._ground.new_id("cont"), self._rng.choice(_PEOPLE), lead)
+        contact = Named(self._ground.new_id("cont"), self._rng.choice(_PEOPLE))
         self._ground.tables.contacts[contact.id] = contact
+        self._ground.tables.leads[lead].contacts.append(contact.id)
 
     def _custom(self) -> dict[str, Any]:
         """Custom fields that are empty are not printed at all."""

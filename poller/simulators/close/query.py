@@ -117,6 +117,9 @@ def _tests(asked: Mapping[str, str], *, offset_h: float, precision_ms: int) -> I
     for name in _IN:
         if asked.get(f"{name}__in"):
             yield _one_of(name, set(asked[f"{name}__in"].split(",")))
+    for name in ("status", "status__in"):
+        if asked.get(name):
+            yield _one_of("status_label", set(asked[name].split(",")) if "__" in name else {asked[name]})
     for name in (f"{name}{operator}" for name in _MOMENTS for operator in _COMPARE):
         if asked.get(name):
             yield _moment(name, asked[name], offset_h, precision_ms)

@@ -18,11 +18,11 @@ def make_id(rng: random.Random, prefix: str) -> str:
 
 @dataclass(slots=True)
 class Named:
-    """A lead, contact or user; `lead` is a contact's."""
+    """A lead, contact, pipeline or user; a lead holds the ids of its contacts."""
 
     id: str
     name: str
-    lead: str = ""
+    contacts: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -96,7 +96,8 @@ class Tables:
         return [status for status in self.statuses.values() if status.type == type_]
 
     def contacts_of(self, lead: str) -> list[str]:
-        return [contact.id for contact in self.contacts.values() if contact.lead == lead]
+        """Ids of a lead's contacts; none where there is no such lead."""
+        return self.leads[lead].contacts if lead in self.leads else []
 
 
 _PIPELINES: tuple[tuple[str, tuple[tuple[str, StatusType], ...]], ...] = (
