@@ -9,7 +9,7 @@ import structlog
 
 from poller.errors import StoreUnavailable
 from poller.model import Entry, Event
-from poller.store.letters import Letter, place_of, position
+from poller.store.letters import Letter, position
 from poller.store.queue import Outcome, Queue, Recovery, StreamFacts, letter_of
 
 from .lanes import Board, Item, Lane, item_of, waiting_item
@@ -317,16 +317,11 @@ class Intake:
     async def _bury(self, source: Source, items: Sequence[Item], *, now: float) -> None:
         outcomes = []
         for item in items:
-            body = item.event.body if item.event else await self._queue.body(item.source, item.place)
-            item.meta.died, item.meta.why = now, "skipped"
+            body = await self._queue.body(item.source, item.place) if item.stored else None
             if body is not None:
+                item.meta.died, item.meta.why = now, "skipped"
                 outcomes.append(Outcome("dead", item.place, now, item.meta, body))
             source.lane.let_go(item)
             self._board.remove(item)
         if outcomes:
             await source.settler.settle(outcomes)
-
-
-def end_of(ms: int) -> str:
-    """Name the last entry id of a millisecond."""
-    return place_of((ms, 2**64 - 1))

@@ -1,0 +1,396 @@
+"""Pausing, probing, disabling, and what operators ask: resend, recover, enable, disable."""
+
+import asyncio
+from functools import partial
+
+import structlog.testing
+from hookside import Clock, Receiver, Side, delivering, event, hang, receiving
+from waiting import wait_until
+
+from poller.deliver.outbound import Outbound
+from poller.deliver.trial import example, send
+from poller.model import fields_of
+from poller.store.connection import Connection
+from poller.store.keys import Keys
+from poller.store.office import Office
+
+HOUR = 3600.0
+
+
+async def attempts(side: Side, count: int) -> None:
+    await wait_until(lambda: len(side.told.attempts) >= count, f"{count} attempts", timeout_s=10)
+
+
+async def state(side: Side, word: str) -> None:
+    assert side.endpoint is not None
+    gauges = side.endpoint.gauges
+    await wait_until(lambda: gauges().state == word, f"the endpoint to be {word}")
+
+
+def more_or(side: Side, made: int, word: str) -> bool:
+    """Tell whether there was another attempt, or the endpoint is as the word says."""
+    assert side.endpoint is not None
+    return len(side.told.attempts) > made or side.endpoint.gauges().state == word
+
+
+async def until_probing(side: Side, clock: Clock) -> None:
+    """Let time pass in steps of 2 s."""
+    assert side.endpoint is not None
+    while side.endpoint.gauges().state != "probing":
+        made = len(side.told.attempts)
+        clock.forward(2)
+        await wait_until(partial(more_or, side, made, "probing"), "another attempt, or probing")
+
+
+async def test_one_that_takes_nothing_is_probed_and_comes_back_with_everything(
+    connection: Connection, keys: Keys
+) -> None:
+    """After a minute and over 20 attempts only probes go, for free; the first success sends everything."""
+    clock = Clock()
+    async with (
+        receiving(Receiver(always=503)) as receiver,
+        delivering(connection, keys, receiver.url, clock=clock) as side,
+    ):
+        side.start()
+        await side.publish(*(event(n) for n in range(60)))
+        await until_probing(side, clock)
+        tried = len(receiver.got)
+        assert tried <= 70
+        for pause in (30, 60, 120, 240, 480, 600, 600):
+            made = len(side.told.attempts)
+            clock.forward(pause + 0.1)
+            await attempts(side, made + 1)
+        probes = [each for each in side.told.attempts if each.outcome == "probe"]
+        assert len(probes) == 7
+        assert set(receiver.ids[tried:]) == {"evt_0"}
+        receiver.got.clear()
+        receiver.always = 200
+        clock.forward(601)
+        await wait_until(lambda: len(set(receiver.ids)) == 60, "all events")
+        assert receiver.ids[0] == "evt_0"
+        await side.stop()
+        counts = await Office(connection, keys).counts("hook", "acme")
+        assert (counts.waiting, counts.dead, counts.delivered) == (0, 0, 60)
+
+
+async def test_an_endpoint_that_is_down_for_good_ends_disabled_with_its_events_parked(
+    connection: Connection, keys: Keys
+) -> None:
+    """Nothing dies of an outage: after 72 h the endpoint is disabled, its events wait, and both are said."""
+    clock = Clock()
+    async with (
+        receiving(Receiver(always=500)) as receiver,
+        delivering(connection, keys, receiver.url, clock=clock) as side,
+    ):
+        side.start()
+        await side.publish(*(event(n) for n in range(30)))
+        await until_probing(side, clock)
+        while side.endpoint.gauges().state != "disabled":
+            made = len(side.told.attempts)
+            clock.forward(HOUR / 2)
+            await wait_until(partial(more_or, side, made, "disabled"), "another probe, or to be disabled")
+        await wait_until(lambda: len(side.told.types) == 2, "both to be said")
+        assert side.told.types == ["poller.webhook.failing", "poller.webhook.disabled"]
+        assert side.told.announced[1][0] == "acme"
+        assert side.told.announced[1][2] == "webhook/hook"
+        await side.stop()
+        counts = await Office(connection, keys).counts("hook", "acme")
+        assert (counts.dead, counts.delivered) == (0, 0)
+        receiver.always = 200
+        await Office(connection, keys).enable("hook")
+        receiver.got.clear()
+        side.start()
+        await wait_until(lambda: len(set(receiver.ids)) == 30, "every event after enabling")
+        await wait_until(lambda: "poller.webhook.recovered" in side.told.types, "the recovery to be said")
+        await side.stop()
+
+
+async def test_a_disabled_endpoint_stays_so_over_a_restart(connection: Connection, keys: Keys) -> None:
+    """Disabling is kept in Redis, and so is the place."""
+    office = Office(connection, keys)
+    async with receiving() as receiver, delivering(connection, keys, receiver.url) as side:
+        side.start()
+        await office.disable("hook")
+        await state(side, "disabled")
+        await side.kill()
+        side.start()
+        await side.publish(event(1))
+        await state(side, "disabled")
+        assert (await office.state("hook")).word(now=0) == "disabled"
+        assert receiver.got == []
+        await office.enable("hook")
+        await attempts(side, 1)
+        await side.stop()
+
+
+async def test_enable_from_now_passes_over_what_was_missed(connection: Connection, keys: Keys) -> None:
+    """What was not read is skipped; what waited becomes a dead letter; what comes after is delivered."""
+    office = Office(connection, keys)
+    async with (
+        receiving(Receiver(answers={"evt_1": 500})) as receiver,
+        delivering(connection, keys, receiver.url) as side,
+    ):
+        side.start()
+        await side.publish(event(1))
+        await attempts(side, 1)
+        await office.disable("hook")
+        await state(side, "disabled")
+        await side.publish(event(2), event(3))
+        await office.enable("hook", from_now=True)
+        await state(side, "ok")
+        await wait_until(lambda: _skipped(connection, keys), "the order to be obeyed")
+        await side.publish(event(4))
+        await attempts(side, 2)
+        await side.stop()
+        assert receiver.ids == ["evt_1", "evt_4"]
+        counts = await office.counts("hook", "acme")
+        assert (counts.waiting, counts.dead, counts.lag) == (0, 1, 0)
+
+
+async def _skipped(connection: Connection, keys: Keys) -> bool:
+    return not await connection.commands.hexists(keys.endpoint("hook"), "skip")
+
+
+async def test_a_dead_letter_can_be_resent_and_all_of_them(connection: Connection, keys: Keys) -> None:
+    """Each goes again from its first attempt, with its own id, while the endpoint runs."""
+    office, clock = Office(connection, keys), Clock()
+    async with (
+        receiving(Receiver(always=500)) as receiver,
+        delivering(connection, keys, receiver.url, clock=clock, schedule_s=(0.0,)) as side,
+    ):
+        side.start()
+        await side.publish(event(1), event(2), event(3))
+        await attempts(side, 3)
+        await wait_until(lambda: _dead(office, 3), "three dead letters")
+        letters = await office.dead("hook", "acme")
+        assert [each.event for each in letters] == [event(1), event(2), event(3)]
+        receiver.always = 200
+        found = await office.find("hook", ["acme"], "evt_2")
+        assert found == ("acme", letters[1].place)
+        assert await office.resend("hook", *found, now=clock()) == "dead"
+        await attempts(side, 4)
+        assert receiver.ids[-1] == "evt_2"
+        assert await office.recover_dead("hook", ["acme"], now=clock()) == 2
+        await attempts(side, 6)
+        await wait_until(lambda: _dead(office, 0), "no dead letters")
+        await side.stop()
+        assert receiver.ids[-2:] == ["evt_1", "evt_3"]
+        assert not await connection.commands.exists(keys.tries("acme", "hook"))
+
+
+async def _dead(office: Office, count: int) -> bool:
+    return (await office.counts("hook", "acme")).dead == count
+
+
+async def test_an_event_that_was_delivered_can_be_resent(connection: Connection, keys: Keys) -> None:
+    """As long as the stream has it, it is found by its id and goes out again unchanged."""
+    office = Office(connection, keys)
+    async with receiving() as receiver, delivering(connection, keys, receiver.url) as side:
+        side.start()
+        await side.publish(event(1), event(2))
+        await attempts(side, 2)
+        found = await office.find("hook", ["other", "acme"], "evt_1")
+        assert found is not None
+        assert await office.resend("hook", *found, now=side.clock()) == "stream"
+        await attempts(side, 3)
+        await side.stop()
+        assert [each.body for each in receiver.got if each.id == "evt_1"] == [event(1).body] * 2
+        assert await office.find("hook", ["acme"], "evt_77") is None
+        assert await office.resend("hook", "acme", "nonsense", now=0) is None
+
+
+async def test_attempts_are_kept_without_secrets(connection: Connection, keys: Keys) -> None:
+    """Status or fault, milliseconds, the answer's beginning and the next time; never a URL or a key."""
+    with structlog.testing.capture_logs() as logs:
+        async with (
+            receiving(Receiver(script=[500])) as receiver,
+            delivering(
+                connection, keys, receiver.url + "/SECRET?k=SECRET", headers={"authorization": "SECRET"}
+            ) as side,
+        ):
+            side.start()
+            await side.publish(event(1))
+            await attempts(side, 1)
+            await side.stop()
+            assert "SECRET" not in repr(side.settings)
+    kept = await Office(connection, keys).attempts("hook")
+    assert [(each.status, each.outcome, each.excerpt, each.attempt) for each in kept] == [
+        (500, "later", "said 500", 1)
+    ]
+    assert kept[0].next == side.clock() + 5 or abs(kept[0].next - side.clock() - 5) < 1
+    raw = await connection.commands.xrange(keys.attempts("hook"))
+    assert "SECRET" not in f"{logs}{raw}"
+    line = next(each for each in logs if each["event"] == "delivery.attempted")
+    assert {"endpoint", "source", "event_id", "type", "attempt", "status", "ms", "next"} <= set(line)
+
+
+# --- order, pace, place -------------------------------------------------------------------------------
+
+
+async def test_a_later_event_of_a_record_waits_and_others_pass(connection: Connection, keys: Keys) -> None:
+    """Within the hour the order by subject holds, over a restart as well; after it the later one goes."""
+    clock = Clock()
+    async with (
+        receiving(Receiver(answers={"evt_1": 500})) as receiver,
+        delivering(connection, keys, receiver.url, clock=clock) as side,
+    ):
+        side.start()
+        await side.publish(event(1, subject="deal/7"), event(2, subject="deal/7"), event(3))
+        await attempts(side, 2)
+        await side.stop()
+        side.start()
+        await side.publish(event(4), event(5, subject="deal/7"))
+        await attempts(side, 3)
+        assert receiver.ids == ["evt_1", "evt_3", "evt_4"] or sorted(receiver.ids) == [
+            "evt_1",
+            "evt_3",
+            "evt_4",
+        ]
+        clock.forward(HOUR + 1)
+        await wait_until(lambda: {"evt_2", "evt_5"} <= set(receiver.ids), "the later ones to pass")
+        assert receiver.ids.index("evt_2") < receiver.ids.index("evt_5")
+        await side.stop()
+
+
+async def test_a_hanging_subject_takes_one_connection(connection: Connection, keys: Keys) -> None:
+    """Many events of a hanging record hold one of the eight connections; all other records go on."""
+    released = asyncio.Event()
+    async with (
+        receiving(Receiver(answers={"evt_0": hang(released)})) as receiver,
+        delivering(connection, keys, receiver.url) as side,
+    ):
+        side.start()
+        await side.publish(*(event(n, subject="deal/0") for n in range(50)))
+        await side.publish(*(event(n) for n in range(100, 200)))
+        await attempts(side, 100)
+        assert side.endpoint.gauges().in_flight == 1
+        released.set()
+        await attempts(side, 150)
+        await side.stop()
+        ours = [each for each in receiver.ids if int(each[4:], 16) < 50]
+        assert ours == [f"evt_{n:x}" for n in range(50)]
+
+
+async def test_the_pace_is_the_endpoints_over_all_its_sources(connection: Connection, keys: Keys) -> None:
+    """Three sources into one hook stay at one message a second."""
+    clock = Clock()
+    async with (
+        receiving() as receiver,
+        delivering(connection, keys, receiver.url, clock=clock, rate_per_s=1) as side,
+    ):
+        side.sources = ("a", "b", "c")
+        for source in side.sources:
+            await side.publish(event(ord(source)), event(ord(source) + 16), source=source)
+        side.start()
+        await wait_until(lambda: side.endpoint.gauges().at_hand == 6, "all events at hand")
+        for sent in range(6):
+            await attempts(side, sent)
+            assert len(receiver.got) == sent
+            clock.forward(1.0001)
+        await attempts(side, 6)
+        await side.stop()
+
+
+async def test_a_new_endpoint_begins_now_and_an_old_one_where_it_was(
+    connection: Connection, keys: Keys
+) -> None:
+    """from = now skips what is there; taken out of the settings and back, the place is kept."""
+    async with receiving() as receiver, delivering(connection, keys, receiver.url, start="now") as side:
+        await side.publish(event(1))
+        side.start()
+        await wait_until(lambda: connection.commands.exists(keys.place("acme", "hook")), "the place")
+        await side.publish(event(2))
+        await attempts(side, 1)
+        await side.stop()
+        await side.publish(event(3))
+        side.start(start="oldest")
+        await attempts(side, 2)
+        await side.stop()
+        assert receiver.ids == ["evt_2", "evt_3"]
+
+
+async def test_a_source_that_is_born_later_is_read_from_its_beginning(
+    connection: Connection, keys: Keys
+) -> None:
+    """Nothing of a source is missed because its stream did not exist yet, nor if it is followed later."""
+    async with receiving() as receiver, delivering(connection, keys, receiver.url, start="now") as side:
+        side.start()
+        side.endpoint.follow("late")
+        await wait_until(lambda: connection.commands.exists(keys.place("late", "hook")), "the place")
+        await side.publish(event(1), source="late")
+        await attempts(side, 1)
+        await side.stop()
+        assert receiver.ids == ["evt_1"]
+
+
+async def test_what_retention_takes_is_counted_and_said(connection: Connection, keys: Keys) -> None:
+    """Unread entries that are trimmed are a loss with a number, in the counts and in the log."""
+    office = Office(connection, keys)
+    with structlog.testing.capture_logs() as logs:
+        async with receiving() as receiver, delivering(connection, keys, receiver.url) as side:
+            side.start()
+            await side.publish(event(1))
+            await attempts(side, 1)
+            await side.stop()
+            await side.publish(*(event(n) for n in range(2, 12)))
+            assert (await office.counts("hook", "acme")).lag == 10
+            await connection.commands.xtrim(keys.events("acme"), maxlen=3, approximate=False)
+            side.start()
+            await wait_until(lambda: len(receiver.got) == 4, "what was left")
+            await side.stop()
+    counts = await office.counts("hook", "acme")
+    assert (counts.lost, counts.lag, counts.delivered) == (7, 0, 4)
+    assert any(each["event"] == "stream.unread_trimmed" and each["lost"] == 7 for each in logs)
+
+
+async def test_globs_and_filter_decide_and_are_counted(connection: Connection, keys: Keys) -> None:
+    """What is not wanted moves the place and leaves a number."""
+    async with (
+        receiving() as receiver,
+        delivering(connection, keys, receiver.url, events=("*.won",), filter="deal.amount > 100") as side,
+    ):
+        side.start()
+        await side.publish(
+            event(1, amount="500"),
+            event(2, type="drum.opportunity.won", amount="50"),
+            event(3, type="drum.opportunity.won", amount="500"),
+            event(4, type="drum.opportunity.won"),
+        )
+        await attempts(side, 2)
+        await side.stop()
+        counts = await Office(connection, keys).counts("hook", "acme")
+        assert sorted(receiver.ids) == ["evt_3", "evt_4"]
+        assert (counts.filtered, counts.unsure, counts.lag) == (2, 1, 0)
+
+
+async def test_the_stream_is_read_as_others_write_it(connection: Connection, keys: Keys) -> None:
+    """An entry without our fields is passed over, and does not stop what comes after it."""
+    async with receiving() as receiver, delivering(connection, keys, receiver.url) as side:
+        side.start()
+        await connection.commands.xadd(keys.events("acme"), {"foreign": "entry"})
+        await connection.commands.xadd(keys.events("acme"), dict(fields_of(event(1))))
+        await attempts(side, 1)
+        await side.stop()
+        assert receiver.ids == ["evt_1"]
+
+
+async def test_a_trial_shows_what_was_sent_and_what_to_think_of_it(
+    connection: Connection, keys: Keys
+) -> None:
+    """`webhooks test` needs no queue; its headers hold no secret, its verdict names the remedy."""
+    async with (
+        receiving(Receiver(script=[200, 401, 302])) as receiver,
+        delivering(connection, keys, receiver.url, headers={"authorization": "SECRET"}) as side,
+    ):
+        outbound = Outbound(url=receiver.url, concurrency=1, allow_private=side.settings.allow_private)
+        verdicts = []
+        for _ in range(3):
+            sent = example("hook", now=side.clock(), chance=side.chance)
+            trial = await send(side.settings, sent, outbound=outbound, now=side.clock())
+            verdicts.append((trial.ok, trial.verdict.partition(";")[0]))
+            assert "SECRET" not in f"{trial}"
+            assert trial.headers["webhook-signature"] == "(set)"
+        await outbound.close()
+    assert verdicts[0][0]
+    assert verdicts[1:] == [(False, "401: refused"), (False, "302: redirects are not followed")]
+    assert len(set(receiver.ids)) == 3
