@@ -23,6 +23,7 @@ _EQUAL = (
     "value_period", "pipeline_id",
 )  # fmt: skip
 _IN = ("user_id", "status_id", "status_type", "status_label", "value_period")
+_NAMES: Mapping[str, str] = {"status": "status_label"}
 _MOMENTS = ("date_created", "date_updated")
 _REFUSED = ("query", "lead_query", "lead_saved_search_id", "_group_by")
 _COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {
@@ -111,15 +112,7 @@ def _tests(asked: Mapping[str, str], *, offset_h: float, precision_ms: int) -> I
         if asked.get(name):
             msg = f"This simulator does not know {name}."
             raise BadQuery(msg)
-    for name in _EQUAL:
-        if asked.get(name):
-            yield _one_of(name, {asked[name]})
-    for name in _IN:
-        if asked.get(f"{name}__in"):
-            yield _one_of(name, set(asked[f"{name}__in"].split(",")))
-    for name in ("status", "status__in"):
-        if asked.get(name):
-            yield _one_of("status_label", set(asked[name].split(",")) if "__" in name else {asked[name]})
+    yield from _values(asked)
     for name in (f"{name}{operator}" for name in _MOMENTS for operator in _COMPARE):
         if asked.get(name):
             yield _moment(name, asked[name], offset_h, precision_ms)
@@ -128,6 +121,16 @@ def _tests(asked: Mapping[str, str], *, offset_h: float, precision_ms: int) -> I
             yield _won(name, asked[name])
     if asked.get("is_stalled"):
         yield _one_of("is_stalled", {asked["is_stalled"].lower() == "true"})
+
+
+def _values(asked: Mapping[str, str]) -> Iterable[Test]:
+    """Filters by one value, or by several with `__in`; `status` is a name for the label."""
+    for name in (*_EQUAL, "status"):
+        if asked.get(name):
+            yield _one_of(_NAMES.get(name, name), {asked[name]})
+    for name in (*_IN, "status"):
+        if asked.get(f"{name}__in"):
+            yield _one_of(_NAMES.get(name, name), set(asked[f"{name}__in"].split(",")))
 
 
 def _one_of(name: str, values: set[Any]) -> Test:
