@@ -243,21 +243,13 @@ class Orders:
         return self._world.commit(Write(kind="deal", id=deal, values=values, touch=touch))
 
     def _regard(self, **changed: Any) -> Entries:
-        world, was = self._world, self._world.main
-        could = was.holds(now=world.now())
-        found = list(world.regard(replace(was, **changed)))
-        can = world.main.holds(now=world.now())
-        return world.record([*_access(could, can), *found])
+        world = self._world
+        found = list(world.regard(replace(world.main, **changed)))
+        return world.record([*world.access(), *found])
 
     def _close(self, *, closed: bool) -> Entries:
-        was, self._world.closed = self._world.closed, closed
-        return self._world.record(_access(not was, not closed))
-
-
-def _access(could: bool, can: bool) -> list[Change]:
-    if could == can:
-        return []
-    return [Change(subject="source", type=f"poller.source.{'resumed' if can else 'suspended'}")]
+        self._world.closed = closed
+        return self._world.record(self._world.access())
 
 
 def _used(view: Any, table: str) -> set[Any]:

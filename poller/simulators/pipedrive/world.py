@@ -25,7 +25,7 @@ PURGED_AFTER_S = 30 * DAY_S
 _HOPS = 200
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Late:
     """Writes that a replica has not seen yet."""
 
@@ -62,7 +62,7 @@ class World:
         self.history: dict[str, deque[Hop]] = {}
         self.main = Token(secret=token)
         self.tokens = {token: self.main}
-        self.closed = False
+        self.closed, self._able = False, True
         """The company's account is closed: 402."""
         self.meter = Meter(keep=keep)
         self.ahead_s = 0.0
@@ -105,6 +105,12 @@ class World:
         for row in self.shown.values():
             if was.sees(row.values["owner_id"]) != token.sees(row.values["owner_id"]):
                 yield from self._changes(self._state(row, was), self._state(row, token), cause="access")
+
+    def access(self) -> Iterator[Change]:
+        """What the main token's holder notices if it is refused now and was not before, or the other way."""
+        could, self._able = self._able, self.main.holds(now=self.now()) and not self.closed
+        if could != self._able:
+            yield Change(subject="source", type=f"poller.source.{'resumed' if self._able else 'suspended'}")
 
     # --- reading ----------------------------------------------------------------------------
     def row(self, kind: Kind, number: int) -> Row:
@@ -170,14 +176,13 @@ class World:
         return self.log.record(account=self.account, changes=changes)
 
     def due(self) -> tuple[Entry, ...]:
-        """Let the next write be seen whose lag is over; () if none is due."""
-        now = self.now()
-        for index, late in enumerate(self._late):
-            if late.when <= now:
-                del self._late[index]
-                return self._publish(late.rows) or self.due()
+        """Let the next thing happen that is due: a late write seen, a token expired; () if there is none."""
+        while ready := [late for late in self._late if late.when <= self.now()]:
+            self._late.remove(ready[0])
+            if entries := self._publish(ready[0].rows):
+                return entries
         self._purge()
-        return ()
+        return self.record(self.access())
 
     def catch_up(self) -> None:
         """Let everything happen that is due by now."""
@@ -189,10 +194,9 @@ class World:
         return self._ids[kind] - 1
 
     def add_named(self, table: str, name: str, *, home: int | None = None) -> Named:
-        """A new person or organization."""
+        """A person or organization that has always been there."""
         number = max(self.tables[table], default=0) + 1
-        at = self.now()
-        self.tables[table][number] = Named(table, number, name, home, add_time=at, update_time=at)
+        self.tables[table][number] = Named(table, number, name, home)
         return self.tables[table][number]
 
     def populate(self, *, deals: int = 0, projects: int = 0, seed: int = 1) -> None:
