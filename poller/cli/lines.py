@@ -37,13 +37,18 @@ def event_line(event: Mapping[str, Any], *tail: tuple[str, str]) -> Text:
     line = Text(no_wrap=True, overflow="ellipsis")
     line.append(f"{str(event['time'])[11:19]}  ", "dim")
     line.append(f"{kind:<32} ", _COLOURS.get(suffix, "magenta"))
-    line.append(clean(" · ".join(_about(event, data, deal))))
+    line.append(_flat(" · ".join(_about(event, data, deal))))
     moved = _moved(data)
     if moved:
-        line.append(f"  {clean(moved)}", "dim")
+        line.append(f"  {_flat(moved)}", "dim")
     for text, style in tail:
         line.append(f"  {text}", style)
     return line
+
+
+def _flat(text: str) -> str:
+    """On one line whatever a name holds: `clean` lets line breaks pass."""
+    return clean(text).replace("\n", "\\n")
 
 
 def _about(event: Mapping[str, Any], data: Mapping[str, Any], deal: Mapping[str, Any]) -> list[str]:

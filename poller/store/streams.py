@@ -5,11 +5,11 @@ Each source is read on its own, so that it works on Redis Cluster too, where eac
 
 import asyncio
 import heapq
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeAlias
 
-from poller.errors import StoreError, StoreRefused, StoreUnavailable
+from poller.errors import StoreUnavailable
 from poller.model import Entry
 
 from .connection import Connection, translated
@@ -19,10 +19,11 @@ from .queue import entries_of
 
 AT_ONCE = 200
 BLOCK_S = 5.0
+LAST_SEQUENCE = 2**64 - 1
 LOOK_S = 1.0
 """How often a follower looks for sources that are new, and for a server that went away."""
 
-News: TypeAlias = "asyncio.Queue[Entry | StoreError]"
+News: TypeAlias = "asyncio.Queue[Entry | Exception]"
 
 
 class Streams:
@@ -38,11 +39,12 @@ class Streams:
             names: Any = await self._connection.commands.smembers(self._keys.sources())
         return sorted(name.decode() for name in names)
 
-    async def now(self) -> float:
-        """The server's clock (Unix seconds), which makes the places of the streams."""
+    async def start(self, *, ago_s: float = 0.0) -> str:
+        """The place before everything that comes from now on, or came since so many seconds."""
         with translated():
             seconds, micros = await self._connection.commands.time()
-        return int(seconds) + int(micros) / 1e6
+        ms = int(seconds) * 1000 + int(micros) // 1000 - int(ago_s * 1000)
+        return place_of((max(1, ms) - 1, LAST_SEQUENCE))
 
     async def newest(self, source: str, *, upto: Position | None = None) -> list[Entry]:
         """The newest entries below `upto`, newest first, AT_ONCE at most; none are left at the end."""
@@ -53,7 +55,7 @@ class Streams:
             )
         return list(entries_of(source, rows))
 
-    async def since(self, source: str, *, after: str) -> AsyncIterator[Entry]:
+    async def since(self, source: str, *, after: str) -> AsyncGenerator[Entry, None]:
         """Every entry after a place, oldest first, up to the newest when it is reached."""
         while True:
             with translated():
@@ -66,7 +68,7 @@ class Streams:
                 return
             after = rows[-1][0].decode()
 
-    async def merged(self, sources: Iterable[str], *, after: str) -> AsyncIterator[Entry]:
+    async def merged(self, sources: Iterable[str], *, after: str) -> AsyncGenerator[Entry, None]:
         """The entries of several sources after a place, in the order of their detection."""
         readers = {source: self.since(source, after=after) for source in sources}
         heap: list[tuple[Position, str, Entry]] = []
@@ -90,46 +92,37 @@ class Streams:
         """A queue of what comes after `places` (else after `start`), of `wanted`, or of every source.
 
         Sources that appear later are followed too. Where Redis is away StoreUnavailable is put once, and
-        reading goes on from where it was when Redis is back; StoreRefused is put and is the end.
+        reading goes on from where it was when Redis is back; any other fault that is put is the end.
         """
         news: News = asyncio.Queue(maxsize=AT_ONCE)
-        async with asyncio.TaskGroup() as group:
-            looking = group.create_task(self._look(group, news, frozenset(wanted), places, start))
-            try:
-                yield news
-            finally:
-                looking.cancel()
-
-    async def _look(
-        self,
-        group: asyncio.TaskGroup,
-        news: News,
-        wanted: frozenset[str],
-        places: Mapping[str, str],
-        start: str,
-    ) -> None:
-        """Start a reader for each source that is there or appears."""
         readers: dict[str, asyncio.Task[None]] = {}
-        away = False
+
+        def follow(name: str) -> None:
+            if name not in readers:
+                work = self._follow(news, name, places.get(name, start))
+                readers[name] = asyncio.create_task(_told(work, news))
+
+        looking = asyncio.create_task(_told(self._look(news, frozenset(wanted), follow), news))
         try:
-            while True:
-                names: Iterable[str] = ()
-                try:
-                    found = await self.sources()
-                    names, away = wanted or found, False
-                except StoreUnavailable as exc:
-                    if not away:
-                        await news.put(exc)
-                    away = True
-                except StoreRefused as exc:
-                    await news.put(exc)
-                for name in set(names) - readers.keys():
-                    place = places.get(name, start)
-                    readers[name] = group.create_task(self._follow(news, name, place))
-                await asyncio.sleep(LOOK_S)
+            yield news
         finally:
-            for reader in readers.values():
-                reader.cancel()
+            await _ended({looking, *readers.values()})
+
+    async def _look(self, news: News, wanted: frozenset[str], follow: Callable[[str], None]) -> None:
+        """Start a reader for each source that is there or appears."""
+        away = False
+        while True:
+            try:
+                found = await self.sources()
+            except StoreUnavailable as exc:
+                if not away:
+                    await news.put(exc)
+                away = True
+            else:
+                away = False
+                for name in wanted or found:
+                    follow(name)
+            await asyncio.sleep(LOOK_S)
 
     async def _follow(self, news: News, source: str, after: str) -> None:
         key = self._keys.events(source)
@@ -137,10 +130,26 @@ class Streams:
             read = self._connection.blocking.xread({key: after}, count=AT_ONCE, block=int(BLOCK_S * 1000))
             try:
                 reply: Any = await self._connection.wait(read, block_s=BLOCK_S)
-            except StoreError:
+            except StoreUnavailable:
                 await asyncio.sleep(LOOK_S)  # `_look` tells of it
                 continue
             for _, rows in reply.items() if isinstance(reply, dict) else reply or ():
                 for entry in entries_of(source, rows):
                     after = entry.place
                     await news.put(entry)
+
+
+async def _ended(tasks: Collection[asyncio.Task[None]]) -> None:
+    """Cancel until all are gone: a client that is just taking its reply can swallow a cancellation."""
+    while tasks:
+        for task in tasks:
+            task.cancel()
+        _, tasks = await asyncio.wait(tasks, timeout=0.1)
+
+
+async def _told(work: Coroutine[Any, Any, None], news: News) -> None:
+    """Let whoever listens know of a fault, instead of falling silent."""
+    try:
+        await work
+    except Exception as exc:  # noqa: BLE001 -- it is raised again by who reads the queue
+        await news.put(exc)
