@@ -10,7 +10,7 @@
     └── UpstreamError       the CRM
         ├── Unreachable         no answer: try again later, conclude nothing
         ├── Limited             429, or 503 with Retry-After: the host is left alone until then
-        ├── Refused             401 or 403: the source is suspended; never a removal
+        ├── Refused             401, 402 or 403: the source is suspended; never a removal
         └── BadAnswer           an answer that cannot be what it claims: conclude nothing from it
 
 A message names the thing, the value and the remedy. It never holds a secret.
@@ -68,7 +68,7 @@ class Limited(UpstreamError):
 
 
 class Refused(UpstreamError):
-    """401 or 403: the token is missing, expired, or not allowed; `status` says which."""
+    """401, 402 or 403: the token is missing, expired, unpaid or not allowed; `status` says which."""
 
     def __init__(self, message: str, *, status: int) -> None:
         self.status = status

@@ -24,7 +24,7 @@ from poller.store import snapshots
 from poller.store.connection import Connection, ServerInfo
 from poller.store.embedded import Embedded
 from poller.store.keys import Keys
-from poller.store.leases import Leases, Replicas, fair_share
+from poller.store.leases import Leases, Replicas, fair_share, inherit
 from poller.store.snapshots import Snapshots
 from poller.watch.desk import Desk
 from poller.watch.driver import Driver
@@ -52,8 +52,12 @@ class Ears:
 class Service:
     """One replica."""
 
-    def __init__(self, settings: Settings, connection: Connection, *, ears: Ears | None = None) -> None:
+    def __init__(
+        self, settings: Settings, connection: Connection, *, ears: Ears | None = None, alone: bool = False
+    ) -> None:
+        """`alone`: it has the embedded server's lock, so whoever held a lease there is dead."""
         self.settings = settings
+        self._alone = alone
         self.connection = connection
         self.keys = Keys(settings.redis.prefix)
         self.ears = ears or Ears()
@@ -102,6 +106,8 @@ class Service:
                 info = await self.connection.check()
                 for name in self.settings.sources:
                     await snapshots.register(self.connection, self.keys, name)
+                if self._alone:
+                    await inherit(self.connection, self.keys, [keeper.key for keeper in self.keepers])
             except StoreUnavailable as exc:
                 self.reasons = [str(exc)]
                 log.warning("store.unavailable", reason=str(exc), again_in_s=pause_s)
@@ -233,16 +239,16 @@ async def serve(settings: Settings, *, ears: Ears | None = None, stop: asyncio.E
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    url = redis_url(settings)
+    url = url_given = redis_url(settings)
     async with AsyncExitStack() as stack:
         if url is None:
             embedded = Embedded(fsync=settings.redis.durability == "fsync")
             url = await embedded.start(settings.data_dir)
             stack.push_async_callback(embedded.stop)
             stack.push_async_callback(_cancelled, asyncio.ensure_future(embedded.tend()))
-        connection = Connection.open(url)
+        connection = Connection.open(url, fsync=settings.redis.durability == "fsync")
         stack.push_async_callback(connection.close)
-        await Service(settings, connection, ears=ears).run(stop)
+        await Service(settings, connection, ears=ears, alone=url_given is None).run(stop)
 
 
 async def _cancelled(task: "asyncio.Future[Any]") -> None:

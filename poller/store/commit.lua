@@ -9,6 +9,7 @@ if (redis.call('HGET', lease, 'fence') or '0') ~= ARGV[1] then
   return 'FENCED'
 end
 if redis.call('HGET', head, 'commit') == ARGV[3] then
+  redis.call('HSET', head, 'commit', ARGV[3]) -- a write, so that WAITAOF has something to wait for
   return 'DUPLICATE'
 end
 if (redis.call('HGET', head, 'version') or '0') ~= ARGV[2] then

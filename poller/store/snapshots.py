@@ -97,7 +97,7 @@ class Snapshots:
         keys, args = self._written(change)
         for pause_s in (*_RESENDS_S, None):
             try:
-                reply = await self._connection.run(_COMMIT, keys, args)
+                reply = await self._connection.run(_COMMIT, keys, args, durable=True)
             except StoreUnavailable:
                 if pause_s is None:
                     raise

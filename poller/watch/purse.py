@@ -10,8 +10,6 @@ from poller.store.budget import Budget, Class, Grant, Wait
 
 from .pacing import Pause
 
-SETTLE_EVERY = 16
-"""Answers that are settled together: a request that is settled late counts longer, never shorter."""
 PAGE_S = 0.5
 """What a page usually takes; a sweep that is slower pays anew, its old charges count on."""
 FREE_SHARE = 0.95
@@ -25,7 +23,6 @@ class Ticket:
         self._purpose: Class = purpose
         self._grant, self._deadline = grant, deadline
         self._used = 0
-        self._settled = 0
 
     async def use(self) -> None:
         """Take one charge before a request is sent, paying another where none is left in time."""
@@ -33,20 +30,21 @@ class Ticket:
         if self._used >= len(self._grant) or late:
             await self.close()
             again = await self._purse.ticket(self._purpose, 1)
-            self._grant, self._deadline, self._used, self._settled = again._grant, again._deadline, 0, 0
+            self._grant, self._deadline, self._used = again._grant, again._deadline, 0
         self._used += 1
 
     async def answered(self) -> None:
-        """Say that the last request has ended; answers are settled a few at a time.
+        """The last request was answered: it counts for one window from now.
+
+        One without an answer is not settled, and counts from its deadline.
 
         Raises:
             Limited: the host refused somebody meanwhile: send no more.
         """
-        if self._used - self._settled >= SETTLE_EVERY:
-            wait_s = await self._settle(range(self._settled, self._used))
-            if wait_s > 0:
-                msg = f"{self._purse.host} asks to be left alone for {wait_s:.0f} s"
-                raise Limited(msg, retry_after=wait_s)
+        wait_s = await self._purse.budget.settle(self._grant, self._used - 1)
+        if wait_s > 0:
+            msg = f"{self._purse.host} asks to be left alone for {wait_s:.0f} s"
+            raise Limited(msg, retry_after=wait_s)
 
     async def refused(self, pause: Pause, status: int) -> float:
         """The host refused this request: block it for everybody; the seconds for which."""
@@ -58,19 +56,16 @@ class Ticket:
         )
 
     async def welcomed(self) -> None:
-        """The host answered as it should: if this was the probe, it is open again."""
+        """The host answered and did not refuse: if this was the probe, it is open again."""
         if self._grant.probe:
             await self._purse.budget.relax(self._grant)
 
     async def close(self) -> None:
         """No more will be sent on this ticket: what is left of it counts for one window from now."""
-        left = range(self._settled, len(self._grant))
-        if left:
-            await self._settle(left)
-
-    async def _settle(self, indexes: range) -> float:
-        self._settled = indexes.stop
-        return await self._purse.budget.settle(self._grant, *indexes)
+        unused = range(self._used, len(self._grant))
+        self._used = len(self._grant)
+        if unused:
+            await self._purse.budget.settle(self._grant, *unused)
 
 
 class Purse:

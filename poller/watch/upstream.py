@@ -51,7 +51,7 @@ class Ticket(Protocol):
         """The host refused: stop every request to it; the seconds for which."""
 
     async def welcomed(self) -> None:
-        """The host answered as it should."""
+        """The host answered, and did not refuse."""
 
     async def close(self) -> None:
         """Say that no more will be sent on this ticket."""
@@ -97,13 +97,10 @@ class Upstream:
 
         Raises:
             Unreachable: no answer, or a 5xx. Limited: 429, or 503 with Retry-After.
-            Refused: 401, 403. BadAnswer: any other status, or a body that cannot be read.
+            Refused: 401, 402, 403. BadAnswer: any other status, or a body that cannot be read.
         """
         await ticket.use()
-        try:
-            answer = await self._send(path, dict(params or {}), dict(headers or {}))
-        finally:
-            await ticket.answered()
+        answer = await self._send(path, dict(params or {}), dict(headers or {}))
         await self._judge(path, answer, ticket)
         return answer
 
@@ -130,7 +127,9 @@ class Upstream:
             wait_s = await ticket.refused(pause, status)
             msg = f"{self._host} asks to be left alone ({status} for {path}), for {wait_s:.0f} s"
             raise Limited(msg, retry_after=wait_s)
-        if status in (401, 403):
+        await ticket.welcomed()
+        await ticket.answered()
+        if status in (401, 402, 403):
             msg = f"{self._host} refuses the token ({status} for {path}): is it valid, and may it read this?"
             raise Refused(msg, status=status)
         if status >= 500:
@@ -139,7 +138,6 @@ class Upstream:
         if status not in (200, 304, 404, 410):
             msg = f"{self._host} answered {status} for {path}, which is no answer to a GET"
             raise BadAnswer(msg)
-        await ticket.welcomed()
 
 
 def _session() -> aiohttp.ClientSession:
