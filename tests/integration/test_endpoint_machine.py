@@ -1,0 +1,181 @@
+"""Any life of an endpoint: answers of all kinds, crashes, lost replies, outages and clocks that jump."""
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import structlog.testing
+from aiohttp import web
+from badwire import BadWire
+from fakeredis import FakeAsyncRedis, FakeServer
+from hookside import LOOPBACK, SECRET, Clock, Got, Receiver, Side, event, receiving
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from waiting import wait_until
+
+from poller.deliver.endpoint import EndpointSettings
+from poller.store.connection import Connection
+from poller.store.keys import Keys
+from poller.store.office import Office
+
+CONCURRENCY = 4
+
+PUBLISH = st.tuples(st.just("publish"), st.lists(st.integers(0, 3), min_size=1, max_size=6))
+ANSWER = st.tuples(st.just("answer"), st.sampled_from([200, 200, 500, 302, 429, 410]))
+JUMP = st.tuples(st.just("jump"), st.sampled_from([-300, -7, 6, 40, 300]))
+LOSE = st.tuples(st.just("lose"), st.integers(1, 3))
+PLAIN = st.tuples(st.sampled_from(["crash", "restart", "breathe", "outage", "enable", "disable"]), st.just(0))
+LIVES = st.lists(PUBLISH | ANSWER | JUMP | LOSE | PLAIN, min_size=3, max_size=14)
+
+
+@dataclass
+class World:
+    """One life: the endpoint, its receiver, its store, and what truly happened."""
+
+    side: Side
+    receiver: Receiver
+    wire: BadWire
+    office: Office
+    clock: Clock
+    sound: Side
+    """Publishes over a sound wire."""
+    answers: list[tuple[str, int]] = field(default_factory=list)
+    published: list[tuple[str, str]] = field(default_factory=list)
+    crashes: int = 0
+    status: int = 200
+
+    async def reply(self, request: web.Request, got: Got) -> web.StreamResponse:
+        self.answers.append((got.id, self.status))
+        headers = {"Retry-After": "5"} if self.status == 429 else {}
+        return web.Response(status=self.status, headers=headers)
+
+    async def breathe(self) -> None:
+        """Wait until the endpoint has looked around twice."""
+        endpoint = self.side.endpoint
+        assert endpoint is not None
+        seen = endpoint._ticks
+        await wait_until(lambda: endpoint._ticks > seen + 1, "the endpoint to look around", timeout_s=20)
+
+    async def live(self, what: str, how: Any) -> None:
+        match what:
+            case "publish":
+                made = [event(len(self.published) + n, subject=f"deal/{s}") for n, s in enumerate(how)]
+                self.published += [(each.id, each.subject) for each in made]
+                await self.sound.publish(*made)
+            case "answer":
+                self.status = how
+            case "jump":
+                self.clock.forward(how)
+            case "lose":
+                self.wire.lose = how
+            case "crash":
+                await self.side.kill()
+                self.crashes += 1
+                self.side.fence += 1
+                self.side.start()
+            case "restart":
+                await self.side.stop()
+                self.side.start()
+            case "outage":
+                self.wire.down = True
+                seen = self.wire.refused
+                await wait_until(lambda: self.wire.refused > seen, "somebody to notice the outage")
+                self.wire.down = False
+            case "enable":
+                await self.office.enable("hook")
+            case "disable":
+                await self.office.disable("hook")
+        if what in {"breathe", "jump"}:
+            await self.breathe()
+
+    async def end_well(self) -> None:
+        """Let everything get through from here on."""
+        self.status, self.wire.lose = 200, 0
+        await self.office.enable("hook")
+        ids = {each for each, _ in self.published}
+        for _ in range(40):
+            await self.breathe()
+            counts = await self.office.counts("hook", "acme")
+            taken = {each for each, status in self.answers if status == 200}
+            if counts.waiting == 0 and counts.lag == 0 and len(taken) + counts.dead >= len(ids):
+                break
+            self.clock.forward(61)
+        await self.side.stop()
+
+
+def wired(server: FakeServer) -> Connection:
+    """A connection of its own to the server: operators do not suffer from the endpoint's bad wire."""
+    one, two = (FakeAsyncRedis(server=server, retry=Retry(NoBackoff(), 0)) for _ in range(2))
+    return Connection(one, two)
+
+
+async def live(steps: list[tuple[str, Any]]) -> None:
+    server, keys, clock, receiver = FakeServer(), Keys(), Clock(), Receiver()
+    connection, sound = (wired(server) for _ in range(2))
+    async with receiving(receiver):
+        given_ = EndpointSettings(
+            name="hook",
+            url=receiver.url,
+            secrets=(SECRET,),
+            start="oldest",
+            concurrency=CONCURRENCY,
+            schedule_s=(0.0, 5.0, 30.0, 60.0, 60.0),
+            allow_private=LOOPBACK,
+        )
+        side = Side(connection, keys, given_, clock, tick_s=0.005)
+        world = World(
+            side, receiver, BadWire(connection), Office(sound, keys), clock, Side(sound, keys, given_, clock)
+        )
+        receiver.always = world.reply
+        try:
+            side.start()
+            for what, how in steps:
+                await world.live(what, how)
+            await world.end_well()
+            await check(world, keys, sound)
+        finally:
+            world.wire.down = False
+            await side.kill()
+            await connection.close()
+            await sound.close()
+
+
+async def check(world: World, keys: Keys, connection: Connection) -> None:
+    counts = await world.office.counts("hook", "acme")
+    ids = [each for each, _ in world.published]
+    taken = Counter(each for each, status in world.answers if status == 200)
+    letters = await world.office.dead("hook", "acme")
+    dead = {each.meta.id for each in letters}
+    assert {each for each, _ in world.answers} <= set(ids), "an id that was never published"
+    assert set(taken) | dead == set(ids), "an event that is nowhere"
+    assert not set(taken) & dead, "an event that is delivered and dead"
+    assert (counts.waiting, counts.lag, counts.delivered) == (0, 0, len(taken))
+    assert counts.died == len(dead)
+    assert sum(taken.values()) - len(taken) <= world.crashes * CONCURRENCY, "more repeats than crashes allow"
+    kept = {each.decode() for each in await connection.commands.hkeys(keys.tries("acme", "hook"))}
+    assert kept == {each.place for each in letters}, "a record that nobody points at"
+    first_time = list(dict.fromkeys(each for each, status in world.answers if status == 200))
+    for subject in {each for _, each in world.published}:
+        of_it = [each for each, of in world.published if of == subject and each in taken]
+        assert [each for each in first_time if each in of_it] == of_it, "out of order"
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(LIVES)
+def test_every_event_ends_exactly_once_delivered_or_dead(steps: list[tuple[str, Any]]) -> None:
+    """Ids are stable, subjects keep their order, repeats need a crash, and nothing is lost or left behind."""
+    with structlog.testing.capture_logs():
+        asyncio.run(live(steps))
+
+
+@pytest.mark.long
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(LIVES)
+def test_every_event_ends_exactly_once_in_many_lives(steps: list[tuple[str, Any]]) -> None:
+    """The same, for long."""
+    with structlog.testing.capture_logs():
+        asyncio.run(live(steps))
