@@ -10,8 +10,9 @@ import structlog
 from poller.errors import Conflict, Fenced, PollerError, StoreError
 from poller.store.leases import Leases
 
-LOOK_S = 0.5
-"""How often a free lease is tried: a death is taken over within the lease and 1 s (contract §8)."""
+LOOK_S = 0.25
+"""How often a free lease is tried. A death is taken over within the lease and 1 s (contract §8): its
+heartbeat has run out as its lease has, a beat (0.5 s) later that is seen, and this much later used."""
 SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 15.0
 FINISH_S = 20.0
 """How long work may take to finish once it is told to stop: less than the 25 s of contract §8."""

@@ -37,6 +37,8 @@ from .wiring import endpoint_of, manner_of, purse_of, redis_url, source_of
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 15.0
 TRIM_S = 60.0
+BEAT_S = 0.5
+"""How often a replica says that it lives: with keeper.LOOK_S it bounds a take-over (contract §8)."""
 
 log = structlog.get_logger("poller.app")
 
@@ -85,6 +87,7 @@ class Service:
         await self._until_store_answers(stop)
         if stop.is_set():
             return
+        await self._beat_once()  # so that nobody waits for a share at the start
         async with asyncio.TaskGroup() as group:
             group.create_task(self.clockwork.run(stop))
             group.create_task(self._beat(stop))
@@ -129,17 +132,20 @@ class Service:
         )
 
     async def _beat(self, stop: asyncio.Event) -> None:
-        """Say that this replica lives, and work out its share."""
-        units = [keeper.name for keeper in self.keepers]
+        """Say again and again that this replica lives, so that a death is seen well within the second."""
         while not stop.is_set():
-            try:
-                alive = await self._replicas.beat(units)
-                self._share = fair_share(alive, me=self.me)
-                silent = "" if self.clockwork.ticking else "the scheduler does not tick"
-                self.reasons = [silent] if silent else []
-            except StoreError as exc:
-                self.reasons = [str(exc)]
-            await _until(stop, min(self._renew_s, 2.0))
+            await self._beat_once()
+            await _until(stop, min(self._renew_s, BEAT_S))
+
+    async def _beat_once(self) -> None:
+        """Say that this replica lives, and work out its share."""
+        try:
+            alive = await self._replicas.beat([keeper.name for keeper in self.keepers])
+            self._share = fair_share(alive, me=self.me)
+            silent = "" if self.clockwork.ticking else "the scheduler does not tick"
+            self.reasons = [silent] if silent else []
+        except StoreError as exc:
+            self.reasons = [str(exc)]
 
     # --- sources ------------------------------------------------------------------------------
 

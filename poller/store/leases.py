@@ -116,6 +116,18 @@ async def living(connection: Connection, keys: Keys, *, ttl_s: float) -> dict[st
     return {name: max(0.0, each) for name, each in silent.items() if abs(each) <= ttl_s}
 
 
+async def inherit(connection: Connection, keys: Keys, leases: Iterable[str]) -> None:
+    """Free at once what dead replicas hold, and forget them; their fences stay, so none of them can write.
+
+    Only for a replica that knows itself to be the only one: the one that has the embedded server's lock.
+    """
+    redis: Any = connection.commands
+    with translated():
+        for key in leases:
+            await redis.hdel(key, "holder", "until", "ttl")
+        await redis.delete(keys.replicas())
+
+
 def _split(told: str) -> frozenset[str]:
     return frozenset(told.split(_BETWEEN)) if told else frozenset()
 
