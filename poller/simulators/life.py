@@ -5,14 +5,27 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from poller.simulators.truth import Entry
 
 Act: TypeAlias = Callable[[random.Random], tuple[Entry, ...]]
 """Does one thing to the world; () where there is nothing it could be done to."""
 
+RowT = TypeVar("RowT")
+
 MOST_TRIES = 1_000
+_DRAWS = 24
+
+
+def chosen(rng: random.Random, rows: Sequence[RowT], fits: Callable[[RowT], bool] = bool) -> RowT | None:
+    """One row that fits; a few draws first, so that a large world costs no more than a small one."""
+    for _ in range(min(_DRAWS, len(rows))):
+        row = rng.choice(rows)
+        if fits(row):
+            return row
+    found = [row for row in rows if fits(row)]
+    return rng.choice(found) if found else None
 
 
 @dataclass(frozen=True, slots=True)

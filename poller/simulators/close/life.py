@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from poller.simulators.life import Action, Life
+from poller.simulators.life import Action, Life, chosen
 from poller.simulators.truth import Entry
 
 from .orders import Orders
@@ -16,7 +16,6 @@ Entries = tuple[Entry, ...]
 _NOTHING: Entries = ()
 _MOST_GROWTH = 1.5
 _REASONABLE = 40
-_TRIES = 24
 _ENDS = (" Group", " Inc.", " (new)", " A")
 
 
@@ -112,7 +111,7 @@ class Team:
 
     # --- going ------------------------------------------------------------------------------
     def deal_is_deleted(self, rng: random.Random) -> Entries:
-        row = _chosen(rng, self._world.live())
+        row = chosen(rng, self._world.live())
         return self._orders.delete(row.id) if row else _NOTHING
 
     def deal_is_filed(self, rng: random.Random) -> Entries:
@@ -122,11 +121,11 @@ class Team:
         return self._orders.delete(row.id) if row else _NOTHING
 
     def lead_is_deleted(self, rng: random.Random) -> Entries:
-        row = _chosen(rng, self._world.live())
+        row = chosen(rng, self._world.live())
         return self._orders.leads.delete_lead(row.values["lead_id"]) if row else _NOTHING
 
     def leads_are_merged(self, rng: random.Random) -> Entries:
-        row, other = _chosen(rng, self._world.live()), _chosen(rng, self._world.live())
+        row, other = chosen(rng, self._world.live()), chosen(rng, self._world.live())
         if row is None or other is None or row.values["lead_id"] == other.values["lead_id"]:
             return _NOTHING
         return self._orders.leads.merge_leads(row.values["lead_id"], other.values["lead_id"])
@@ -151,7 +150,7 @@ class Team:
 
     def past_is_imported(self, rng: random.Random) -> Entries:
         """A status change that never was; it is no transition."""
-        row = _chosen(rng, self._world.live())
+        row = chosen(rng, self._world.live())
         if row is None:
             return _NOTHING
         won, lost = self._status(rng, "won"), self._status(rng, "lost")
@@ -159,7 +158,7 @@ class Team:
 
     # --- how --------------------------------------------------------------------------------
     def _deal(self, rng: random.Random, type_: StatusType) -> Row | None:
-        return _chosen(rng, self._world.live(), lambda row: self._type(row) == type_)
+        return chosen(rng, self._world.live(), lambda row: self._type(row) == type_)
 
     def _type(self, row: Row) -> StatusType:
         return self._world.tables.statuses[row.values["status_id"]].type
@@ -178,16 +177,6 @@ class Team:
             {regions: self._made.regions()},
             {"note": self._made.note(), "confidence": rng.randrange(5, 100, 5)},
         )
-
-
-def _chosen(rng: random.Random, rows: list[Row], fits: Callable[[Row], bool] = bool) -> Row | None:
-    """One row that fits; a few draws first, so that a large world costs no more than a small one."""
-    for _ in range(min(_TRIES, len(rows))):
-        row = rng.choice(rows)
-        if fits(row):
-            return row
-    found = [row for row in rows if fits(row)]
-    return rng.choice(found) if found else None
 
 
 def life_of(world: World, orders: Orders, *, seed: int = 1) -> Life:

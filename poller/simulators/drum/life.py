@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import date, timedelta
 from typing import Any
 
-from poller.simulators.life import Action, Life
+from poller.simulators.life import Action, Life, chosen
 from poller.simulators.truth import Entry
 
 from .columns import WORK_STATUSES, money
@@ -100,16 +100,16 @@ class Agency:
 
     # --- coming and going ---------------------------------------------------------------------
     def record_is_archived(self, rng: random.Random) -> Entries:
-        deal, project = self._deal(rng, "lost"), _chosen(rng, self._projects("done"))
+        deal, project = self._deal(rng, "lost"), chosen(rng, self._projects("done"))
         row = rng.choice((deal, project)) or deal or project
         return self._orders.archive(row.id) if row else _NOTHING
 
     def record_is_restored(self, rng: random.Random) -> Entries:
-        row = _chosen(rng, [row for row in self._world.rows.values() if row.archived])
+        row = chosen(rng, [row for row in self._world.rows.values() if row.archived])
         return self._orders.restore(row.id) if row else _NOTHING
 
     def project_reverts(self, rng: random.Random) -> Entries:
-        row = _chosen(rng, [row for row in self._projects("work") if row.values["deal_won_date"]])
+        row = chosen(rng, [row for row in self._projects("work") if row.values["deal_won_date"]])
         return self._orders.revert(row.id) if row else _NOTHING
 
     def internal_project_begins(self, rng: random.Random) -> Entries:
@@ -118,25 +118,25 @@ class Agency:
 
     def project_is_filed(self, rng: random.Random) -> Entries:
         """What is done makes room, so that a long life does not grow without end."""
-        row = _chosen(rng, self._projects("done")) if self._full() else None
+        row = chosen(rng, self._projects("done")) if self._full() else None
         return self._orders.archive(row.id) if row else _NOTHING
 
     # --- projects -------------------------------------------------------------------------------
     def project_moves(self, rng: random.Random) -> Entries:
-        row = _chosen(rng, self._projects("work"))
+        row = chosen(rng, self._projects("work"))
         return self._orders.set_status(row.id, rng.choice((5, 9, 10))) if row else _NOTHING
 
     def project_completes(self, rng: random.Random) -> Entries:
         busy = self._full() or rng.random() < 0.4
-        row = _chosen(rng, self._projects("work")) if busy else None
+        row = chosen(rng, self._projects("work")) if busy else None
         return self._orders.set_status(row.id, rng.choice((11, 11, 12))) if row else _NOTHING
 
     def project_reopens(self, rng: random.Random) -> Entries:
-        row = _chosen(rng, self._projects("done"))
+        row = chosen(rng, self._projects("done"))
         return self._orders.reopen(row.id) if row else _NOTHING
 
     def project_is_edited(self, rng: random.Random) -> Entries:
-        row = _chosen(rng, self._projects("work"))
+        row = chosen(rng, self._projects("work"))
         if row is None:
             return _NOTHING
         changes: dict[str, Any] = rng.choice(
@@ -152,7 +152,7 @@ class Agency:
         return self._orders.update(row.id, **changes)
 
     def counters_move(self, rng: random.Random) -> Entries:
-        row = _chosen(rng, self._world.live(rng.choice(_KINDS)))
+        row = chosen(rng, self._world.live(rng.choice(_KINDS)))
         if row is None:
             return _NOTHING
         if row.kind == "opportunity":
@@ -163,7 +163,7 @@ class Agency:
 
     # --- deliverables and tasks -------------------------------------------------------------------
     def deliverable_comes(self, rng: random.Random) -> Entries:
-        row = _chosen(rng, self._world.live(rng.choice(_KINDS)))
+        row = chosen(rng, self._world.live(rng.choice(_KINDS)))
         if row is None or len(row.deliverables) > 5:
             return _NOTHING
         made = self._made.deliverable(len(row.deliverables) + 1, tasks=rng.randrange(3))
@@ -205,7 +205,7 @@ class Agency:
         return self._orders.work.track_time(task.id, hours) if task else _NOTHING
 
     def task_is_moved(self, rng: random.Random) -> Entries:
-        row = _chosen(rng, [row for row in self._world.live(rng.choice(_KINDS)) if _tasks(row)])
+        row = chosen(rng, [row for row in self._world.live(rng.choice(_KINDS)) if _tasks(row)])
         if row is None:
             return _NOTHING
         goal = rng.choice(row.deliverables)
@@ -246,7 +246,7 @@ class Agency:
     def _deal(self, rng: random.Random, type_: str) -> Row | None:
         statuses = self._world.tables["status"]
         rows = self._world.live("opportunity")
-        return _chosen(rng, rows, lambda row: statuses[row.values["project_status"] or "4"].type == type_)
+        return chosen(rng, rows, lambda row: statuses[row.values["project_status"] or "4"].type == type_)
 
     def _projects(self, type_: str) -> list[Row]:
         statuses = self._world.tables["status"]
@@ -254,7 +254,7 @@ class Agency:
         return [row for row in rows if statuses[row.values["project_status"] or "9"].type == type_]
 
     def _part(self, rng: random.Random, inside: Callable[[Row], list[Part]]) -> Part | None:
-        row = _chosen(rng, self._world.live(rng.choice(_KINDS)), lambda row: bool(inside(row)))
+        row = chosen(rng, self._world.live(rng.choice(_KINDS)), lambda row: bool(inside(row)))
         return rng.choice(inside(row)) if row else None
 
     def _later(self, rng: random.Random) -> str:
@@ -276,18 +276,7 @@ class Agency:
 
 
 _KINDS: tuple[Kind, ...] = ("opportunity", "project")
-_TRIES = 24
 _ENDS = (" Group", " Australia", " (new)", " A")
-
-
-def _chosen(rng: random.Random, rows: list[Row], fits: Callable[[Row], bool] = bool) -> Row | None:
-    """One row that fits; a few draws first, so that a large world costs no more than a small one."""
-    for _ in range(min(_TRIES, len(rows))):
-        row = rng.choice(rows)
-        if fits(row):
-            return row
-    found = [row for row in rows if fits(row)]
-    return rng.choice(found) if found else None
 
 
 def _tasks(row: Row) -> list[Part]:

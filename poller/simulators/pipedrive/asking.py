@@ -5,9 +5,10 @@ import binascii
 import calendar
 import re
 import time
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypeVar
 
 import xxhash
@@ -131,9 +132,15 @@ class Call:
 
 
 def paged(
-    call: Call, rows: Sequence[RowT], *, by: str, place: Callable[[RowT], tuple[Any, int]], limit: int
+    call: Call,
+    rows: Sequence[RowT],
+    *,
+    by: str,
+    place: Callable[[RowT], tuple[Any, int]],
+    limit: int,
+    keep: Callable[[RowT], bool] = bool,
 ) -> tuple[list[RowT], str | None]:
-    """A page of rows sorted by `place` (a value and an id), and the cursor of the next: a keyset.
+    """A page of those rows that are kept, sorted by `place` (a value and an id), and the next one's cursor.
 
     The cursor holds the place of the next page's first row, so that rows may come and go meanwhile.
 
@@ -143,30 +150,28 @@ def paged(
     down = call.query.get("sort_direction") == "desc"
     order = "desc" if down else "asc"
     start = 0
-    given = call.query.get("cursor")
-    if given:
+    if given := call.query.get("cursor"):
         found = _opened(given)
         if (found.get("field"), found.get("sortDirection"), found.get("for")) != (by, order, _tied(call)):
             raise Rejected(400, "Invalid cursor: keep all other parameters as they were")
-        start = _from(rows, place, (found["fieldValue"], found["id"]), down=down)
-    ordered = rows[::-1] if down else rows
-    page = list(ordered[start : start + limit])
-    if len(ordered) <= start + limit:
+        start = _start(rows, place, (found["fieldValue"], found["id"]), down=down)
+    count = len(rows)
+    following = (rows[count - 1 - index if down else index] for index in range(start, count))
+    page = list(islice(filter(keep, following), limit + 1))
+    if len(page) <= limit:
         return page, None
-    value, number = place(ordered[start + limit])
+    value, number = place(page.pop())
     told = {"field": by, "fieldValue": value, "sortDirection": order, "id": number, "for": _tied(call)}
     return page, base64.urlsafe_b64encode(dumps(told)).decode().rstrip("=")
 
 
-def _from(rows: Sequence[RowT], place: Callable[[RowT], tuple[Any, int]], goal: Any, *, down: bool) -> int:
+def _start(rows: Sequence[RowT], place: Callable[[RowT], tuple[Any, int]], goal: Any, *, down: bool) -> int:
     try:
-        at = bisect_left(rows, goal, key=place)
+        if down:
+            return len(rows) - bisect_right(rows, goal, key=place)
+        return bisect_left(rows, goal, key=place)
     except TypeError as exc:
         raise Rejected(400, "Invalid cursor") from exc
-    if not down:
-        return at
-    here = at < len(rows) and place(rows[at]) == goal
-    return len(rows) - at - (1 if here else 0)
 
 
 def _opened(cursor: str) -> dict[str, Any]:

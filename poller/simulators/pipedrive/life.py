@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from poller.simulators.life import Action, Life
+from poller.simulators.life import Action, Life, chosen
 from poller.simulators.truth import Entry
 
 from .columns import number
@@ -18,7 +18,6 @@ Entries = tuple[Entry, ...]
 _NOTHING: Entries = ()
 _REASONABLE = 40
 _MOST_GROWTH = 1.5
-_TRIES = 24
 _MOST_AT_ONCE = 6
 _ENDS = (" Group", " (new)", " EU", " 2")
 _TABLES = ("organization", "organization", "person", "user", "stage", "pipeline", "phase", "board")
@@ -90,7 +89,7 @@ class Team:
         return self._orders.reopen(row.id) if row else _NOTHING
 
     def deal_is_archived(self, rng: random.Random) -> Entries:
-        row = _chosen(rng, self._world.live("deal"))
+        row = chosen(rng, self._world.live("deal"))
         return self._orders.archive(row.id) if row else _NOTHING
 
     def deal_is_unarchived(self, rng: random.Random) -> Entries:
@@ -98,7 +97,7 @@ class Team:
         return self._orders.unarchive(row.id) if row else _NOTHING
 
     def deal_is_deleted(self, rng: random.Random) -> Entries:
-        row = _chosen(rng, self._world.live("deal"))
+        row = chosen(rng, self._world.live("deal"))
         return self._orders.delete(row.id) if row else _NOTHING
 
     def deal_is_restored(self, rng: random.Random) -> Entries:
@@ -159,7 +158,7 @@ class Team:
         return self._orders.projects.resume_project(row.id) if row else _NOTHING
 
     def project_is_archived(self, rng: random.Random) -> Entries:
-        row = _chosen(rng, self._world.live("project"))
+        row = chosen(rng, self._world.live("project"))
         return self._orders.projects.archive_project(row.id) if row else _NOTHING
 
     def project_is_unarchived(self, rng: random.Random) -> Entries:
@@ -167,7 +166,7 @@ class Team:
         return self._orders.projects.unarchive_project(row.id) if row else _NOTHING
 
     def project_is_deleted(self, rng: random.Random) -> Entries:
-        row = _chosen(rng, self._world.live("project"))
+        row = chosen(rng, self._world.live("project"))
         return self._orders.projects.delete_project(row.id) if row else _NOTHING
 
     def project_is_restored(self, rng: random.Random) -> Entries:
@@ -207,10 +206,10 @@ class Team:
         return changes
 
     def _deal(self, rng: random.Random, status: str) -> Row | None:
-        return _chosen(rng, self._world.live("deal"), lambda row: row.values["status"] == status)
+        return chosen(rng, self._world.live("deal"), lambda row: row.values["status"] == status)
 
     def _project(self, rng: random.Random, status: str) -> Row | None:
-        return _chosen(rng, self._world.live("project"), lambda row: row.values["status"] == status)
+        return chosen(rng, self._world.live("project"), lambda row: row.values["status"] == status)
 
     def _gone(self, rng: random.Random, kind: Kind, fits: Callable[[Row], bool]) -> Row | None:
         found = [row for row in self._world.rows.values() if row.kind == kind and fits(row)]
@@ -218,16 +217,6 @@ class Team:
 
 
 _KINDS: tuple[Kind, ...] = ("deal", "project")
-
-
-def _chosen(rng: random.Random, rows: list[Row], fits: Callable[[Row], bool] = bool) -> Row | None:
-    """One row that fits; a few draws first, so that a large world costs no more than a small one."""
-    for _ in range(min(_TRIES, len(rows))):
-        row = rng.choice(rows)
-        if fits(row):
-            return row
-    found = [row for row in rows if fits(row)]
-    return rng.choice(found) if found else None
 
 
 def life_of(world: World, orders: Orders, *, seed: int = 1) -> Life:

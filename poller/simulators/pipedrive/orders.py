@@ -4,7 +4,7 @@ Every order returns the entries it left in the truth log: () where the main toke
 or not yet (a replica that lags).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -150,7 +150,7 @@ class Orders:
 
     def in_use(self, table: str, key: int) -> bool:
         """Whether the main token sees a record that refers to this row of a table."""
-        return any(key in _used(state.view, table) for state in self._world.states().values())
+        return any(key in _used(row.values, table) for row in self._world.visible())
 
     def expire_token(self) -> Entries:
         """Let the main token's time be over: 401."""
@@ -252,7 +252,7 @@ class Orders:
         return self._world.record(self._world.access())
 
 
-def _used(view: Any, table: str) -> set[Any]:
+def _used(values: Mapping[str, Any], table: str) -> set[Any]:
     names = {
         "stage": ("stage_id",),
         "pipeline": ("pipeline_id",),
@@ -262,8 +262,8 @@ def _used(view: Any, table: str) -> set[Any]:
         "person": ("person_id", "person_ids"),
         "organization": ("org_id", "org_ids"),
     }[table]
-    found = [view[name] for name in names if name in view]
-    return {one for value in found for one in (value if isinstance(value, list) else [value])}
+    found = [values[name] for name in names if name in values]
+    return {one for value in found for one in (value if isinstance(value, tuple) else (value,))}
 
 
 def _merged(row: Row, goal: Row) -> dict[str, Any]:

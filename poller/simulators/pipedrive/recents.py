@@ -55,7 +55,7 @@ def recents(call: Call) -> Reply:
 def _found(call: Call, wanted: list[str]) -> Iterator[_Item]:
     world = call.world
     if "deal" in wanted:
-        for row in world.ordered("deal", "id"):
+        for row in world.shown.ordered("deal", "id"):
             if call.token.sees(row.values["owner_id"]):
                 yield _Item(row.values["update_time"], "deal", row.id, v1.deal(call, row))
         yield from _tombstones(call)

@@ -10,7 +10,7 @@ from .answers import Reply
 from .asking import Call, Rejected, paged
 from .fields import DEAL_TIMES
 from .tables import Named, Row
-from .v2 import project_rows, row_of
+from .v2 import project_filter, row_of
 from .views import status_of
 
 _MOST = 500
@@ -35,7 +35,7 @@ def stage_deals(call: Call) -> Reply:
     user = None if call.query.get("everyone") == "1" else call.number("user_id") or call.token.user
     rows = [
         row
-        for row in call.world.ordered("deal", "id")
+        for row in call.world.shown.ordered("deal", "id")
         if not row.archived
         and status_of(row, call.world.switches) == "open"
         and not row.deleted
@@ -62,9 +62,15 @@ def deal_changelog(call: Call) -> Reply:
 def projects(call: Call) -> Reply:
     """Projects by cursor; archived ones only with include_archived."""
     archived = call.query.get("include_archived", "").lower() in {"1", "true"}
-    rows = [row for row in project_rows(call) if archived or not row.archived]
-    limit = min(call.limit(), call.world.switches.page_most)
-    found, cursor = paged(call, rows, by="id", place=lambda row: (row.id, row.id), limit=limit)
+    keep = project_filter(call)
+    found, cursor = paged(
+        call,
+        call.world.shown.ordered("project", "id"),
+        by="id",
+        place=lambda row: (row.id, row.id),
+        limit=min(call.limit(), call.world.switches.page_most),
+        keep=lambda row: (archived or not row.archived) and keep(row),
+    )
     return answers.page((_project(call, row) for row in found), cursor, call.world.switches)
 
 

@@ -1,6 +1,6 @@
 """API v2: deals, archived deals, projects, and the things with a name, by keyset cursors."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -10,6 +10,7 @@ from . import answers, views
 from .answers import Reply
 from .asking import Call, Rejected, paged
 from .fields import CUSTOM, DEAL_EXTRAS, PROJECT_TIMES, Kind
+from .shelves import ORDERS, place
 from .tables import Named, Row
 from .writes import Hop
 
@@ -17,7 +18,6 @@ _STATUSES: dict[Kind, tuple[str, ...]] = {
     "deal": ("open", "won", "lost", "deleted"),
     "project": ("open", "completed", "canceled", "deleted"),
 }
-_SORTS = ("id", "update_time", "add_time")
 _MOST_CUSTOM = 15
 _DIRECTIONS = ("asc", "desc")
 _HIDDEN = frozenset({"delete_time", "update_time"})
@@ -26,12 +26,17 @@ _HIDDEN = frozenset({"delete_time", "update_time"})
 # --- deals and projects -------------------------------------------------------------------------
 def deals(call: Call, *, archived: bool) -> Reply:
     """A page of the deals that are archived, or that are not."""
-    by = call.one_of("sort_by", _SORTS)
+    by = call.one_of("sort_by", ORDERS)
     call.one_of("sort_direction", _DIRECTIONS)
-    kept = [row for row in call.world.ordered("deal", by) if row.archived == archived]
-    rows = _of_status(call, "deal", _wanted(call, kept))
-    place = partial(_place, by=by)
-    found, cursor = paged(call, rows, by=by, place=place, limit=_limit(call))
+    wanted, of_status = _wanted(call), _of_status(call, "deal")
+    found, cursor = paged(
+        call,
+        call.world.shown.ordered("deal", by),
+        by=by,
+        place=partial(place, by=by),
+        limit=_limit(call),
+        keep=lambda row: row.archived == archived and of_status(row) and wanted(row),
+    )
     return answers.page(_printed_deals(call, found), cursor, call.world.switches)
 
 
@@ -43,8 +48,15 @@ def deal(call: Call) -> Reply:
 
 def projects(call: Call, *, archived: bool) -> Reply:
     """A page of the projects that are archived, or that are not: always by id, without any since."""
-    rows = [row for row in project_rows(call) if row.archived == archived]
-    found, cursor = paged(call, rows, by="id", place=partial(_place, by="id"), limit=_limit(call))
+    keep = project_filter(call)
+    found, cursor = paged(
+        call,
+        call.world.shown.ordered("project", "id"),
+        by="id",
+        place=partial(place, by="id"),
+        limit=_limit(call),
+        keep=lambda row: row.archived == archived and keep(row),
+    )
     return answers.page((_encoded(call, row) for row in found), cursor, call.world.switches)
 
 
@@ -99,24 +111,25 @@ def _limit(call: Call) -> int:
     return min(call.limit(), call.world.switches.page_most)
 
 
-def project_rows(call: Call) -> list[Row]:
-    """The projects that the documented filters let through, archived or not, by id."""
+def project_filter(call: Call) -> Callable[[Row], bool]:
+    """What the documented filters let through of the projects, archived or not."""
+    _no_filter(call)
+    phase, of_status = call.number("phase_id"), _of_status(call, "project")
+    return lambda row: phase in {None, row.values["phase_id"]} and _sees(call, row) and of_status(row)
+
+
+def _no_filter(call: Call) -> None:
     if call.number("filter_id") is not None:
         raise Rejected(400, "there is no such filter")
-    phase = call.number("phase_id")
-    rows = call.world.ordered("project", "id")
-    visible = [row for row in rows if phase in {None, row.values["phase_id"]} and _sees(call, row)]
-    return _of_status(call, "project", visible)
 
 
 def _sees(call: Call, row: Row) -> bool:
     return call.token.sees(row.values["owner_id"])
 
 
-def _wanted(call: Call, rows: Iterable[Row]) -> list[Row]:
+def _wanted(call: Call) -> Callable[[Row], bool]:
     """The documented filters of deals but that of status."""
-    if call.number("filter_id") is not None:
-        raise Rejected(400, "there is no such filter")
+    _no_filter(call)
     ids = {int(one) for one in call.names("ids") if one.isdigit()}
     equal = [
         (name, value)
@@ -124,23 +137,21 @@ def _wanted(call: Call, rows: Iterable[Row]) -> list[Row]:
         if (value := call.number(name)) is not None
     ]
     since, until = call.moment("updated_since"), call.moment("updated_until")
-    return [
-        row
-        for row in rows
-        if (since is None or row.values["update_time"] >= since)
+    return lambda row: (
+        (since is None or row.values["update_time"] >= since)
         and (until is None or row.values["update_time"] < until)
         and (not ids or row.id in ids)
         and all(row.values[name] == value for name, value in equal)
         and _sees(call, row)
-    ]
+    )
 
 
-def _of_status(call: Call, kind: Kind, rows: Iterable[Row]) -> list[Row]:
-    """Those of the statuses asked for; all but the deleted where none is."""
+def _of_status(call: Call, kind: Kind) -> Callable[[Row], bool]:
+    """Whether a row is of the statuses asked for; where none is, of any but deleted."""
     wanted = call.names("status", _STATUSES[kind])
     if not wanted:
-        return [row for row in rows if not row.deleted]
-    return [row for row in rows if ("deleted" if row.deleted else row.values["status"]) in wanted]
+        return lambda row: not row.deleted
+    return lambda row: ("deleted" if row.deleted else row.values["status"]) in wanted
 
 
 def row_of(call: Call, kind: Kind) -> Row:
@@ -178,10 +189,6 @@ def _printed_deals(call: Call, rows: Iterable[Row]) -> Iterator[bytes]:
                 key: held[key] for key in CUSTOM["deal"] if key in {*custom} & {*held}
             }
         yield dumps(printed)
-
-
-def _place(row: Row, *, by: str) -> tuple[Any, int]:
-    return (row.id if by == "id" else row.values[by]), row.id
 
 
 def _named_place(named: Named) -> tuple[Any, int]:

@@ -13,6 +13,7 @@ from . import ideal, views
 from .fields import COLUMNS, Kind
 from .limits import Meter
 from .populate import Population
+from .shelves import Shelves
 from .switches import Switches
 from .tables import DAY_S, Named, Row, reference_tables
 from .tokens import Token
@@ -56,7 +57,7 @@ class World:
         self.log = log if log is not None else TruthLog(clock=clock, keep=keep)
         self.tables = reference_tables()
         self.rows: dict[str, Row] = {}
-        self.shown: dict[str, Row] = {}
+        self.shown = Shelves()
         self.purged: dict[str, float] = {}
         """When rows were purged, by subject, in Unix seconds."""
         self.history: dict[str, deque[Hop]] = {}
@@ -73,8 +74,8 @@ class World:
         self._ids: dict[Kind, int] = {"deal": first_id, "project": first_id}
         self._late: list[_Late] = []
         self._deleted: set[str] = set()
-        self._epoch = self._version = 0
-        self._sorted: dict[tuple[Kind, str], tuple[int, list[Row]]] = {}
+        self._epoch = 0
+        self._live: dict[Kind, dict[int, Row]] = {"deal": {}, "project": {}}
         self._known: set[str] = set()
         self._highest: dict[Kind, int] = {"deal": 0, "project": 0}
 
@@ -102,7 +103,7 @@ class World:
         was, self.main = self.main, token
         self.tokens.pop(was.secret, None)
         self.tokens[token.secret] = token
-        for row in self.shown.values():
+        for row in self.shown:
             if was.sees(row.values["owner_id"]) != token.sees(row.values["owner_id"]):
                 yield from self._changes(self._state(row, was), self._state(row, token), cause="access")
 
@@ -127,17 +128,11 @@ class World:
 
     def live(self, kind: Kind) -> list[Row]:
         """The rows of a kind that are neither archived nor deleted, as they were last written."""
-        rows = self.rows.values()
-        return [row for row in rows if row.kind == kind and not row.archived and not row.deleted]
+        return list(self._live[kind].values())
 
-    def ordered(self, kind: Kind, by: str) -> list[Row]:
-        """The rows of a kind that are shown, by a column and then by id; deleted and archived ones too."""
-        version, rows = self._sorted.get((kind, by), (-1, []))
-        if version != self._version:
-            found = (row for row in self.shown.values() if row.kind == kind)
-            rows = sorted(found, key=lambda row: (row.id if by == "id" else row.values[by], row.id))
-            self._sorted[kind, by] = self._version, rows
-        return rows
+    def visible(self) -> Iterator[Row]:
+        """The rows that the main token sees, as they are shown."""
+        return (row for row in self.shown if not row.deleted and self.main.sees(row.values["owner_id"]))
 
     def state(self, subject: str) -> ideal.State | None:
         """A record as the main token sees it, for the log; None where it does not."""
@@ -146,8 +141,8 @@ class World:
 
     def states(self) -> dict[str, ideal.State]:
         """All records that the main token sees, by subject."""
-        found = ((subject, self.state(subject)) for subject in self.shown)
-        return {subject: state for subject, state in found if state}
+        found = (self._state(row, self.main) for row in self.shown)
+        return {state.subject: state for state in found if state}
 
     def encoded(self, row: Row, shape: str, printed: Callable[[], bytes]) -> bytes:
         """The row as it is sent in a shape, made once and kept until something changes that it prints."""
@@ -221,6 +216,10 @@ class World:
         if write.touch:
             values["update_time"] = max(was["update_time"], self.stamp(write.kind))
         row = self.rows[subject] = Row(write.kind, write.id, values)
+        if row.archived or row.deleted:
+            self._live[row.kind].pop(row.id, None)
+        else:
+            self._live[row.kind][row.id] = row
         if old:
             self._remember(old, row)
         return row
@@ -253,8 +252,7 @@ class World:
         return self.record(found)
 
     def _show(self, row: Row) -> None:
-        self.shown[row.subject] = row
-        self._version += 1
+        self.shown.put(row)
         (self._deleted.add if row.deleted else self._deleted.discard)(row.subject)
 
     def _state(self, row: Row, token: Token) -> ideal.State | None:
@@ -284,9 +282,9 @@ class World:
         for subject in [name for name in self._deleted if self._overdue(name, now)]:
             self.purged[subject] = self.shown[subject].values["delete_time"] + PURGED_AFTER_S
             self._deleted.discard(subject)
-            del self.shown[subject], self.rows[subject]
+            self.shown.take(subject)
+            del self.rows[subject]
             self.history.pop(subject, None)
-            self._version += 1
 
     def _overdue(self, subject: str, now: float) -> bool:
         deleted: float = self.shown[subject].values["delete_time"]
