@@ -137,7 +137,8 @@ async def _empty(line: Line) -> int:
     value = _said(line)
     if not _enveloped(value):
         return await _json(line, b"[]")
-    end = {"has_more": False} if "has_more" in value else {}
+    ends: dict[str, Json] = {"has_more": False, "additional_data": {"next_cursor": None}}
+    end = {name: ends[name] for name in ends.keys() & value.keys()}
     return await _json(line, dumps({**value, "data": [], **end}))
 
 

@@ -17,7 +17,7 @@ import aiohttp
 import pytest
 
 from poller.model import loads
-from poller.simulators import SIMULATORS, Options, close, serve
+from poller.simulators import PORTS, SIMULATORS, Options, close, serve
 from poller.simulators.drum import Orders, World
 from poller.simulators.faults import FAULTS, QUICK, bomb
 from poller.simulators.wire import Asked
@@ -1123,6 +1123,77 @@ async def test_close_orders_over_the_admin_port() -> None:
 
 
 # --- every simulator ----------------------------------------------------------------------------------------
+
+ENTRANCES = {
+    "drum": ("/api/v1/opportunities", "authorization", "Bearer {}"),
+    "close": ("/api/v1/opportunity/", "authorization", "Bearer {}"),
+    "pipedrive": ("/api/v2/deals", "x-api-token", "{}"),
+}
+"""The first list of each kind, and how one shows one's token there."""
+
+
+async def entered(caller: Caller, kind: str, token: str | None = None) -> tuple[int, Any, bytes]:
+    path, header, form = ENTRANCES[kind]
+    shown = form.format(caller.sim.token if token is None else token)
+    return await caller.get(path, token="", base=caller.sim.url, **{header: shown})
+
+
+def test_every_simulator_has_an_entrance() -> None:
+    """No simulator is left out of what follows."""
+    assert set(ENTRANCES) == set(SIMULATORS) == set(PORTS)
+
+
+@pytest.mark.parametrize("kind", sorted(SIMULATORS))
+async def test_strangers_are_refused(kind: str) -> None:
+    """The token that the simulator names is taken, any other is 401, and so is the main one once expired."""
+    async with calling(kind, options=Options(records=8)) as caller:
+        assert (await entered(caller, kind))[0] == 200
+        assert (await entered(caller, kind, "wrong"))[0] == 401
+        caller.sim.order("expire_token")
+        assert (await entered(caller, kind))[0] == 401
+        caller.sim.order("renew_token")
+        assert (await entered(caller, kind))[0] == 200
+        types = [entry.type for entry in caller.sim.log]
+        assert types == ["poller.source.suspended", "poller.source.resumed"]
+
+
+@pytest.mark.parametrize("kind", sorted(SIMULATORS))
+async def test_requests_stand_beside_the_truth(kind: str) -> None:
+    """Each request says which entries of the log its answer shows."""
+    async with calling(kind, options=Options(records=40)) as caller:
+        for _ in range(5):
+            before = (await entered(caller, kind))[2]
+            caller.sim.life.steps(40)
+            assert (await entered(caller, kind))[2] != before
+            assert caller.sim.requests[-1].seq == caller.sim.log.seq > caller.sim.requests[-2].seq
+
+
+@pytest.mark.parametrize("fault", sorted(set(QUICK) - {"reset", "cut"}))
+@pytest.mark.parametrize("kind", sorted(SIMULATORS))
+async def test_faults_spoil_every_api(kind: str, fault: str) -> None:
+    """A fault spoils the one answer that it was meant for, in any API; a list that is emptied has an end."""
+    async with calling(kind, options=Options(records=8)) as caller:
+        right = (await entered(caller, kind))[2]
+        caller.sim.fail_next(fault)
+        status, _, body = await entered(caller, kind)
+        assert body != right
+        if fault == "empty":
+            told = loads(body)
+            assert (status, told if isinstance(told, list) else told["data"]) == (200, [])
+        assert (await entered(caller, kind))[2] == right
+
+
+@pytest.mark.parametrize("kind", sorted(SIMULATORS))
+async def test_the_same_seed_is_the_same_world(kind: str) -> None:
+    """Two simulators of one seed and clock print the same bytes after the same steps."""
+
+    async def printed() -> tuple[bytes, list[str]]:
+        options = Options(records=30, seed=4, clock=Clock(1_800_000_000.0))
+        async with calling(kind, options=options) as caller:
+            caller.sim.life.steps(60)
+            return (await entered(caller, kind))[2], [entry.subject for entry in caller.sim.log]
+
+    assert await printed() == await printed()
 
 
 @pytest.mark.parametrize("kind", sorted(SIMULATORS))
