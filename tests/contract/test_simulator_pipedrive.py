@@ -10,6 +10,7 @@ import pytest
 from poller.model import loads
 from poller.simulators import Options, serve
 from poller.simulators.pipedrive import Orders, World
+from poller.simulators.pipedrive.fields import PROJECT_FIELD, TEXT_FIELD
 
 NOON = 1_800_014_400.0
 """2027-01-15, noon in UTC."""
@@ -525,6 +526,20 @@ async def test_bad_recents(query: str) -> None:
         assert (await caller.refused(f"/v1/recents?{query}"))[0] == 400
 
 
+async def test_changelog_of_every_column() -> None:
+    """Whatever is written, also where nothing stood before, can be told by the changelogs."""
+    async with calling() as caller:
+        caller.orders.create(title="Pilot")
+        caller.orders.projects.create_project(title="Pilot")
+        caller.orders.update(1, custom_fields={TEXT_FIELD: "PO-1"}, label_ids=[11], value="9.5", org_id=None)
+        caller.orders.projects.update_project(1, custom_fields={PROJECT_FIELD: "remote"}, org_ids=[])
+        told = {line["field_key"]: line for line in (await caller.json("/v1/deals/1/changelog"))["data"]}
+        assert (told["label_ids"]["old_value"], told["label_ids"]["new_value"]) == ("[]", "[11]")
+        assert told["value"]["new_value"] == "9.5"
+        (hop,) = (await caller.json("/api/v2/projects/1/changelog"))["data"]
+        assert hop["new_values"] == {"custom_fields": {PROJECT_FIELD: "remote"}}
+
+
 async def test_changelogs() -> None:
     """The changelogs tell the hops between two polls, latest first; values of v1 are texts."""
     async with calling() as caller:
@@ -674,3 +689,28 @@ async def test_two_companies() -> None:
         assert [row["id"] for row in loads(body)["data"]] == [9000]
         (entry,) = Orders(other).win(9000) or Orders(other).lose(9000)
         assert entry.account == "other"
+
+
+async def admin(caller: Caller, path: str, **given: Any) -> tuple[int, Any]:
+    async with aiohttp.ClientSession() as session:
+        url = caller.sim.admin_url + path
+        async with session.post(url, json=given) if given else session.get(url) as answer:
+            return answer.status, loads(await answer.read())
+
+
+async def test_the_admin_port() -> None:
+    """Orders with lists, switches with sets, steps, the log and the summary all go through JSON."""
+    async with calling(deals=5, projects=5) as caller:
+        status, (entry,) = await admin(caller, "/orders/update", deal=1, label_ids=[13], title="By order")
+        assert (status, entry["type"], entry["after"]["title"]) == (200, "pipedrive.deal.updated", "By order")
+        assert (await admin(caller, "/orders/move_all", deals=[1, 9], stage=2))[1][
+            "error"
+        ] == "there is no deal 9."
+        assert (await admin(caller, "/orders/grant", scopes=["deals:read"])) == (200, [])
+        assert (await admin(caller, "/orders/pass_time", days=31)) == (200, [])
+        status, switches = await admin(caller, "/switches", untouched=["archive", "merge"], burst=20)
+        assert (sorted(switches["untouched"]), switches["burst"]) == (["archive", "merge"], 20)
+        assert (await admin(caller, "/switches", untouched=["wins"]))[0] == 400
+        assert len((await admin(caller, "/step", n=20))[1]) == 20
+        assert len((await admin(caller, "/log"))[1]) == caller.sim.log.seq >= 21
+        assert {"merge", "complete_project", "close_account"} <= set((await admin(caller, "/"))[1]["orders"])

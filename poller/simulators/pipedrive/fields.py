@@ -65,7 +65,7 @@ DEAL_COLUMNS: MappingProxyType[str, Any] = MappingProxyType(
         "is_deleted": False, "probability": None, "lost_reason": None, "visible_to": 3, "close_time": None,
         "won_time": None, "lost_time": None, "expected_close_date": None, "label_ids": (),
         "origin": "ManuallyCreated", "origin_id": None, "channel": None, "channel_id": None,
-        "source_lead_id": None, "acv": None, "arr": None, "mrr": None, "custom_fields": MappingProxyType({}),
+        "source_lead_id": None, "acv": None, "arr": None, "mrr": None, "custom_fields": {},
         "next_activity_id": None, "last_activity_id": None, "first_won_time": None, "products_count": 0,
         "files_count": 0, "notes_count": 0, "followers_count": 1, "email_messages_count": 0,
         "activities_count": 0, "done_activities_count": 0, "undone_activities_count": 0,
@@ -78,7 +78,7 @@ PROJECT_COLUMNS: MappingProxyType[str, Any] = MappingProxyType(
         "title": "", "description": None, "status": "open", "board_id": 1, "phase_id": 1, "owner_id": 1,
         "start_date": None, "end_date": None, "deal_ids": (), "person_ids": (), "org_ids": (),
         "label_ids": (), "health_status": None, "add_time": 0, "update_time": 0, "status_change_time": None,
-        "archive_time": None, "custom_fields": MappingProxyType({}), "delete_time": None,
+        "archive_time": None, "custom_fields": {}, "delete_time": None,
     }
 )  # fmt: skip
 """Every column and what it holds when nothing is said; `delete_time` is never printed."""
