@@ -28,8 +28,8 @@ from .keeper import Announce, Keeper
 from .lanes import Board, Item
 from .outbound import Answer, Outbound
 from .retry import Verdict
-from .settings import AttemptSeen, EndpointSettings, Gauges
-from .settling import Patience, Settler
+from .settings import AttemptSeen, EndpointSettings, Gauges, outbound_for
+from .settling import Patience
 
 __all__ = ["Announce", "AttemptSeen", "Endpoint", "EndpointSettings", "Gauges", "outbound_for"]
 
@@ -44,11 +44,6 @@ HESITATION_S = 1.0
 INSIST_S = 0.5
 JUMP_S = 5.0
 """A clock that is this much behind what it said before has jumped."""
-
-
-def outbound_for(settings: EndpointSettings) -> Outbound:
-    """Open the connections of an endpoint."""
-    return Outbound(url=settings.url, concurrency=settings.concurrency, allow_private=settings.allow_private)
 
 
 class Endpoint:
@@ -90,7 +85,7 @@ class Endpoint:
             first_delay_s=settings.schedule_s[0],
             now=now,
             chance=chance,
-            spawn=self._add_settler,
+            spawn=lambda settler: self._spawn(settler.run()),
             changed=self._stir,
         )
         self._keeper = Keeper(
@@ -166,9 +161,6 @@ class Endpoint:
         self._stir()
         if not task.cancelled() and (exc := task.exception()) and not self._broken.done():
             self._broken.set_exception(exc)
-
-    def _add_settler(self, settler: Settler) -> None:
-        self._spawn(settler.run())
 
     def _stir(self) -> None:
         self._wake.set()

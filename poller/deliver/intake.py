@@ -53,7 +53,7 @@ class Intake:
         first_delay_s: float,
         now: Callable[[], float],
         chance: Callable[[], float],
-        spawn: Callable[[Settler], None],
+        spawn: Callable[[Settler], object],
         changed: Callable[[], None],
     ) -> None:
         self._queue, self._board, self._wants, self._start = queue, board, wants, start

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from . import retry
 from .formats import RATES_PER_S
-from .outbound import Network
+from .outbound import Network, Outbound
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,3 +69,8 @@ class Gauges:
     """Events taken from the streams and not yet delivered or dead."""
     waiting: int
     """Those of them that wait for a further attempt, or behind one that does."""
+
+
+def outbound_for(settings: EndpointSettings) -> Outbound:
+    """Open the connections of an endpoint."""
+    return Outbound(url=settings.url, concurrency=settings.concurrency, allow_private=settings.allow_private)
