@@ -8,7 +8,7 @@ from collections.abc import Callable
 from poller.errors import Limited
 from poller.store.budget import Budget, Class, Grant, Wait
 
-from .pacing import Pause
+from .limits import Pause
 
 PAGE_S = 0.5
 """What a page usually takes; a sweep that is slower pays anew, its old charges count on."""

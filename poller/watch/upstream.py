@@ -19,7 +19,7 @@ from httpx_aiohttp import AiohttpTransport
 from poller._version import __version__
 from poller.errors import BadAnswer, Limited, Refused, Unreachable
 
-from .pacing import Pause, pause_of
+from .limits import Pause, pause_of
 
 REQUEST_TIMEOUT_S = 30.0
 BODY_LIMIT = 32 * 1024 * 1024

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poller.watch.pacing import RateLimit, pause_of, rate_limit, retry_after
+from poller.watch.limits import RateLimit, pause_of, rate_limit, retry_after
 
 DATE = "Sun, 22 Nov 2026 19:00:00 GMT"
 EPOCH = 1795374000
