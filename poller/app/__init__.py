@@ -1,5 +1,5 @@
 """Wiring: settings become running parts, APScheduler says what is due, signals end it all."""
 
-from .service import Service, serve
+from .service import Ears, Service, serve
 
-__all__ = ["Service", "serve"]
+__all__ = ["Ears", "Service", "serve"]

@@ -1,13 +1,13 @@
 """Events about endpoints, in the streams of the sources they concern, each of them once."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from poller.errors import Conflict
-from poller.model import dumps
+from poller.model import Event, dumps
 from poller.store import snapshots
 from poller.store.connection import Connection
 from poller.store.keys import Keys
@@ -29,7 +29,16 @@ _decoder = msgspec.json.Decoder(_Spoken)
 class Announcer:
     """Writes `poller.webhook.*` events; kinds maps a source's name to its kind."""
 
-    def __init__(self, connection: Connection, keys: Keys, kinds: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        keys: Keys,
+        kinds: Mapping[str, str],
+        *,
+        said: Callable[[str, Sequence[Event]], None] | None = None,
+    ) -> None:
+        """`said` hears of each event, with its source, once it stands."""
+        self._said = said
         self._connection = connection
         self._keys = keys
         self._kinds = kinds
@@ -58,6 +67,8 @@ class Announcer:
             )
             spoken.notices = [*spoken.notices, str(object_.get("id"))][-REMEMBERED:]
             if await snapshots.say(self._connection, self._keys, source, name, read, dumps(spoken), event):
+                if self._said is not None:
+                    self._said(source, [event])
                 return
         msg = f"{subject} in the stream of {source!r}: others speak of it at the same time"
         raise Conflict(msg)

@@ -35,6 +35,11 @@ class Clockwork:
         return time.monotonic() - self._beat_at
 
     @property
+    def started(self) -> bool:
+        """Whether it was ever asked to tick; before that its silence means nothing."""
+        return self._scheduler is not None
+
+    @property
     def ticking(self) -> bool:
         """Whether the scheduler has ticked lately."""
         return self.silent_s < SILENCE_S

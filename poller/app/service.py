@@ -7,8 +7,8 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -19,7 +19,7 @@ from poller.config import Settings, SourceSettings, WebhookSettings
 from poller.deliver.endpoint import AttemptSeen, Endpoint
 from poller.deliver.filters import wants_source
 from poller.errors import StoreError, StoreUnavailable
-from poller.model import dumps
+from poller.model import Event, dumps
 from poller.store import snapshots
 from poller.store.connection import Connection, ServerInfo
 from poller.store.embedded import Embedded
@@ -29,9 +29,11 @@ from poller.store.snapshots import Snapshots
 from poller.watch.desk import Desk
 from poller.watch.driver import Driver
 from poller.watch.poll import Swept
+from poller.web import Listener, Pulse, Web, listen, opened
 
 from .announce import Announcer
 from .clockwork import Clockwork
+from .front import house_of
 from .keeper import Keeper
 from .wiring import endpoint_of, manner_of, purse_of, redis_url, source_of
 
@@ -48,7 +50,11 @@ class Ears:
     """Who wants to hear of what happens: metrics, the demo, tests."""
 
     swept: list[Callable[[str, Swept], None]] = field(default_factory=list)
+    said: list[Callable[[str, Sequence[Event]], None]] = field(default_factory=list)
+    """(source, events), once they are committed."""
     attempted: list[Callable[[AttemptSeen], None]] = field(default_factory=list)
+    serving: list[Callable[[str], None]] = field(default_factory=list)
+    """The page's address, once it answers."""
 
 
 class Service:
@@ -69,7 +75,7 @@ class Service:
         self._leases = Leases(connection, holder=self.me, ttl_s=lease_s)
         self._replicas = Replicas(connection, self.keys, me=self.me, ttl_s=lease_s)
         kinds = {name: given.kind for name, given in settings.sources.items()}
-        self._announce = Announcer(connection, self.keys, kinds)
+        self._announce = Announcer(connection, self.keys, kinds, said=self._said)
         self._due = {name: asyncio.Event() for name in settings.sources}
         self._share: frozenset[str] = frozenset()
         self.reasons: list[str] = ["starting"]
@@ -81,6 +87,17 @@ class Service:
             }
         )
         self.keepers = [*self._source_keepers(), *self._endpoint_keepers()]
+
+    def pulse(self) -> Pulse:
+        """How this replica is, as it knows itself."""
+        clockwork = self.clockwork
+        return Pulse(
+            ticking=clockwork.ticking or not clockwork.started,
+            silent_s=clockwork.silent_s if clockwork.started else 0.0,
+            restarts=clockwork.restarts,
+            reasons=tuple(self.reasons),
+            held={keeper.name: keeper.holds for keeper in self.keepers},
+        )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until told to stop; then let commits finish, deliveries settle, and give leases back."""
@@ -166,7 +183,8 @@ class Service:
         )
 
     async def _poll(self, name: str, given: SourceSettings, fence: int, stop: asyncio.Event) -> None:
-        store = Snapshots(self.connection, self.keys, name, fence=fence)
+        said = partial(self._said, name)
+        store = Snapshots(self.connection, self.keys, name, fence=fence, said=said)
         memory = await store.open()
         async with AsyncExitStack() as stack:
             source = source_of(name, given)
@@ -197,6 +215,10 @@ class Service:
     def _swept(self, name: str, told: Swept) -> None:
         for hear in self.ears.swept:
             hear(name, told)
+
+    def _said(self, name: str, events: Sequence[Event]) -> None:
+        for hear in self.ears.said:
+            hear(name, events)
 
     async def _trim(self, name: str) -> None:
         """Drop what is older than the retention, once a minute."""
@@ -239,6 +261,7 @@ async def serve(settings: Settings, *, ears: Ears | None = None, stop: asyncio.E
     """Run the service until SIGTERM or SIGINT, or until `stop` is set.
 
     Raises:
+        SettingsError: web.port is taken.
         StoreRefused: Redis, or the embedded server, cannot be used as it is.
     """
     stop = stop or asyncio.Event()
@@ -247,6 +270,9 @@ async def serve(settings: Settings, *, ears: Ears | None = None, stop: asyncio.E
         loop.add_signal_handler(number, stop.set)
     url = url_given = redis_url(settings)
     async with AsyncExitStack() as stack:
+        # The port first: one that is taken must be told before anything runs without its probes.
+        listener = listen(settings.web.host, settings.web.port)
+        stack.callback(listener.close)
         if url is None:
             embedded = Embedded(fsync=settings.redis.durability == "fsync")
             url = await embedded.start(settings.data_dir)
@@ -254,7 +280,26 @@ async def serve(settings: Settings, *, ears: Ears | None = None, stop: asyncio.E
             stack.push_async_callback(_cancelled, asyncio.ensure_future(embedded.tend()))
         connection = Connection.open(url, fsync=settings.redis.durability == "fsync")
         stack.push_async_callback(connection.close)
-        await Service(settings, connection, ears=ears, alone=url_given is None).run(stop)
+        service = Service(settings, connection, ears=ears, alone=url_given is None)
+        # Closed after the last delivery: until then the probes tell of the stop.
+        await stack.enter_async_context(_fronted(service, listener, stop))
+        await service.run(stop)
+
+
+@asynccontextmanager
+async def _fronted(service: Service, listener: Listener, stop: asyncio.Event) -> AsyncIterator[None]:
+    """Answer over HTTP while the block runs (contract §9)."""
+    settings, ears = service.settings, service.ears
+    house = house_of(settings, service.connection, service.keys, me=service.me, pulse=service.pulse)
+    web = Web(house, stopping=stop.is_set)
+    ears.swept.append(web.meters.swept)
+    ears.said.append(web.meters.said)
+    ears.attempted.append(web.meters.attempted)
+    async with opened(web, listener):
+        log.info("web.serving", url=listener.url)
+        for hear in ears.serving:
+            hear(listener.url)
+        yield
 
 
 async def _cancelled(task: "asyncio.Future[Any]") -> None:

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from poller import VerificationFailed, log, verify
+from poller.app import Ears
 from poller.app import serve as run_service
 from poller.config import Settings
 from poller.simulators import Options, serve
@@ -52,7 +53,8 @@ async def _demo(*, pace: float, most: int, seed: int) -> None:
                 f"A simulated Drum account with {len(crm.world.rows)} records lives at {crm.url}\n"
                 f"poller asks it every second; a receiver at {url} verifies every signature.\n"
             )
-            await run_service(_settings(folder, crm.url, crm.token, url, secret), stop=stop)
+            ears = Ears(serving=[lambda page: screen.print(f"The page: {page}\n")])
+            await run_service(_settings(folder, crm.url, crm.token, url, secret), ears=ears, stop=stop)
     audience.bow(screen)
 
 
@@ -60,6 +62,7 @@ def _settings(folder: str, crm: str, token: str, receiver: str, secret: str) -> 
     return Settings.model_validate(
         {
             "data_dir": Path(folder),
+            "web": {"port": 0},
             "sources": {
                 "demo": {
                     "kind": "drum",

@@ -22,6 +22,10 @@ class Keys:
         """The stream to consume: fields id, type, subject, time, event (contract §6)."""
         return f"{self.prefix}:{{{source}}}:events"
 
+    def group_dead(self, source: str, group: str) -> str:
+        """Stream: what a consumer group of the client gave up on."""
+        return f"{self.prefix}:{{{source}}}:events:dead:{group}"
+
     def head(self, source: str) -> str:
         """Hash: version, last commit, and what the source as a whole remembers."""
         return f"{self.prefix}:{{{source}}}:head"
@@ -45,6 +49,10 @@ class Keys:
     def report(self, source: str) -> str:
         """String: what the replica that polls the source last said of it, as JSON."""
         return f"{self.prefix}:{{{source}}}:report"
+
+    def spent(self, source: str, day: int) -> str:
+        """Hash: five minutes of a day (counted from 1970) -> most of the budget that counted in them."""
+        return f"{self.prefix}:{{{source}}}:spent:{day}"
 
     # --- one endpoint, in one source's slot ------------------------------------------------
     def place(self, source: str, endpoint: str) -> str:

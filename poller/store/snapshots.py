@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,7 +33,17 @@ class Commit:
 class Snapshots:
     """One source's records, for as long as its lease is held."""
 
-    def __init__(self, connection: Connection, keys: Keys, source: str, *, fence: int) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        keys: Keys,
+        source: str,
+        *,
+        fence: int,
+        said: Callable[[Sequence[Event]], None] | None = None,
+    ) -> None:
+        """`said` hears of the events of each commit, once they stand."""
+        self._said = said
         self._connection = connection
         self._redis: Any = connection.commands
         self._keys = keys
@@ -87,6 +97,12 @@ class Snapshots:
             found = await self._redis.hmget(self._keys.records(self._source, kind), wanted)
         return {key: value for key, value in zip(wanted, found, strict=True) if value is not None}
 
+    async def scan(self, kind: str, cursor: int, *, most: int) -> tuple[int, dict[str, bytes]]:
+        """About `most` records of a kind from a cursor on, and the next cursor; 0 begins and ends."""
+        with translated():
+            at, found = await self._redis.hscan(self._keys.records(self._source, kind), cursor, count=most)
+        return int(at), {key.decode(): value for key, value in found.items()}
+
     async def commit(self, change: Commit) -> None:
         """Move everything in one script, or nothing; a lost reply is asked again by the commit's id.
 
@@ -105,6 +121,8 @@ class Snapshots:
             else:
                 break
         self._judge(reply)
+        if self._said is not None and change.events:
+            self._said(change.events)
 
     def _judge(self, reply: bytes) -> None:
         match reply:

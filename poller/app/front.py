@@ -1,0 +1,61 @@
+"""What the web room is given of the settings: small values, as everything below `app` gets them."""
+
+from collections.abc import Callable
+from functools import partial
+
+from poller.config import Settings, SourceSettings, is_loopback, parse_duration
+from poller.store.connection import Connection
+from poller.store.keys import Keys
+from poller.watch.sources import SOURCES
+from poller.web import Door, House, Overview, Pulse, SourceFacts
+
+from .standing import Inspector
+from .wiring import endpoint_of
+
+
+def house_of(
+    settings: Settings, connection: Connection, keys: Keys, *, me: str, pulse: Callable[[], Pulse]
+) -> House:
+    """Put together what pages, API and metrics show and touch."""
+    webhooks = settings.webhooks
+    return House(
+        door=door_of(settings),
+        me=me,
+        connection=connection,
+        keys=keys,
+        sources={name: _facts(name, given) for name, given in settings.sources.items()},
+        endpoints={name: endpoint_of(name, given) for name, given in webhooks.items()},
+        shown_urls={name: given.shown_url for name, given in webhooks.items()},
+        look=partial(_look, Inspector(settings, connection, keys)),
+        pulse=pulse,
+        duration=parse_duration,
+    )
+
+
+def door_of(settings: Settings) -> Door:
+    """`[web]` as values."""
+    web = settings.web
+    return Door(
+        host=web.host,
+        port=web.port,
+        loopback=is_loopback(web.host),
+        token=web.token.get_secret_value() if web.token else "",
+        hosts=tuple(name.strip("[]") for name in web.hosts),
+        metrics_token=web.metrics_token.get_secret_value() if web.metrics_token else "",
+    )
+
+
+def _facts(name: str, given: SourceSettings) -> SourceFacts:
+    made = SOURCES.get(given.kind)
+    return SourceFacts(
+        name=name,
+        kind=given.kind,
+        base_url=given.base_url,
+        details=given.details,
+        lists=made.lists if made else (),
+        hook_secret=given.hook_secret.get_secret_value() if given.hook_secret else "",
+    )
+
+
+async def _look(inspector: Inspector) -> Overview:
+    return Overview.model_validate(await inspector.everything(), from_attributes=True)

@@ -1,0 +1,87 @@
+"""The application: its parts, its routes, and what runs beside them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from poller.errors import StoreError
+
+from . import probes
+from .faults import TooLarge, fault
+from .guard import Guard
+from .health import Health, LoopWatch
+from .house import House
+from .metrics import Meters
+from .serving import Listener, serving
+
+
+class Web:
+    """Everything that answers over HTTP, for one service."""
+
+    def __init__(self, house: House, *, stopping: Callable[[], bool]) -> None:
+        self.house = house
+        self.watch = LoopWatch()
+        self.health = Health(house, self.watch, stopping=stopping)
+        self.meters = Meters(house, self.watch)
+        self.app: ASGIApp = Guard(self._application(), door=house.door)
+
+    def _application(self) -> Starlette:
+        made = Starlette(
+            routes=[*probes.ROUTES],
+            exception_handlers={
+                StoreError: _store_away,
+                TooLarge: _too_large,
+                HTTPException: _http,
+                Exception: _failed,
+            },
+        )
+        made.state.web = self
+        return made
+
+    async def run(self) -> None:
+        """What goes on beside the answers, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.watch.run())
+
+    def end(self) -> None:
+        """End what would never end by itself."""
+
+
+@asynccontextmanager
+async def opened(web: Web, listener: Listener) -> AsyncIterator[None]:
+    """Answer on the port while the block runs."""
+    beside = asyncio.create_task(web.run())
+    try:
+        async with serving(web.app, listener, ending=web.end):
+            yield
+    finally:
+        beside.cancel()
+        await asyncio.gather(beside, return_exceptions=True)
+
+
+async def _store_away(request: Request, exc: Exception) -> Response:
+    return fault(503, "store_unavailable", str(exc), headers={"retry-after": "5"}, request=request)
+
+
+async def _too_large(request: Request, exc: Exception) -> Response:
+    return fault(413, "too_large", str(exc), request=request)
+
+
+async def _http(request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, HTTPException)
+    code = (
+        "not_found" if exc.status_code == 404 else "method_not_allowed" if exc.status_code == 405 else "error"
+    )
+    text = f"there is nothing at {request.url.path[:200]}" if exc.status_code == 404 else str(exc.detail)
+    return fault(exc.status_code, code, text, headers=exc.headers, request=request)
+
+
+async def _failed(request: Request, exc: Exception) -> Response:  # noqa: ARG001 -- Starlette hands it over
+    text = "this is a fault of poller itself; its log says more"
+    return fault(500, "internal", text, request=request)

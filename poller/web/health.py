@@ -1,0 +1,76 @@
+"""Whether this process is alive, and whether it is ready to work."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from poller.errors import StoreError
+from poller.store.connection import Connection, translated
+
+from .house import House
+
+REDIS_S = 4.0
+"""Within 5 s it must be said that Redis is away; the answer itself takes a moment."""
+LOOK_S = 0.5
+REMEMBERED = 20
+SLOW_LOOP_S = 5.0
+"""A loop that is later than this cannot keep a lease of 15 s."""
+
+
+class LoopWatch:
+    """How late the event loop is; the largest delay of the last ten seconds counts."""
+
+    def __init__(self) -> None:
+        self._late: deque[float] = deque(maxlen=REMEMBERED)
+
+    @property
+    def lag_s(self) -> float:
+        """In seconds."""
+        return max(self._late, default=0.0)
+
+    async def run(self) -> None:
+        """Measure until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + LOOK_S
+            await asyncio.sleep(LOOK_S)
+            self._late.append(max(0.0, loop.time() - due))
+
+
+class Health:
+    """The two probes; `stopping` says that the service was told to end."""
+
+    def __init__(self, house: House, watch: LoopWatch, *, stopping: Callable[[], bool]) -> None:
+        self._house = house
+        self._watch = watch
+        self._stopping = stopping
+
+    def alive(self) -> list[str]:
+        """Why this process should be started anew; empty while it lives. Touches no dependency."""
+        pulse = self._house.pulse()
+        reasons = []
+        if not pulse.ticking:
+            reasons.append(f"the scheduler has not ticked for {pulse.silent_s:.0f} s")
+        if self._watch.lag_s > SLOW_LOOP_S:
+            reasons.append(f"the event loop is {self._watch.lag_s:.1f} s late: is the machine overloaded?")
+        return reasons
+
+    async def ready(self) -> list[str]:
+        """Why nothing should be expected of this process now; empty while all is well."""
+        if self._stopping():
+            return ["it was told to stop"]
+        reasons = [*self.alive(), *self._house.pulse().reasons]
+        return list(dict.fromkeys([*reasons, *await redis_trouble(self._house.connection)]))
+
+
+async def redis_trouble(connection: Connection, *, within_s: float = REDIS_S) -> Sequence[str]:
+    """Why Redis cannot be used; empty while it answers."""
+    try:
+        async with asyncio.timeout(within_s):
+            with translated():
+                await connection.commands.ping()
+    except TimeoutError:
+        return [f"Redis gave no answer within {within_s:g} s"]
+    except StoreError as exc:
+        return [str(exc)]
+    return []
