@@ -166,6 +166,10 @@ class Inspector:
         """Who polls a source now."""
         return await self._leases.holder(self._keys.source_lease(name))
 
+    async def endpoint_holder(self, name: str) -> Holder | None:
+        """Who serves an endpoint now."""
+        return await self._leases.holder(self._keys.endpoint_lease(name))
+
     def _snapshots(self, name: str) -> Snapshots:
         return Snapshots(self._connection, self._keys, name, fence=0)
 
@@ -273,7 +277,7 @@ class Inspector:
 
     async def _endpoint(self, name: str, given: WebhookSettings) -> EndpointStanding:
         state = await self._office.state(name)
-        holder = await self._leases.holder(self._keys.endpoint_lease(name))
+        holder = await self.endpoint_holder(name)
         counts = [await self._office.counts(name, each) for each in sources_of(self._settings, given)]
         oldest = [each.oldest_waiting for each in counts if each.oldest_waiting is not None]
         word, why = self._endpoint_word(name, state, holder)

@@ -1,19 +1,27 @@
-"""`poller webhooks`: the group of commands about endpoints; here the one that needs no Redis."""
+"""`poller webhooks`: the group of commands about endpoints, their list, and fresh secrets."""
 
 import base64
 import secrets as chance
+from dataclasses import asdict
+from typing import Annotated
 
 import typer
 
-from .output import say, show_json
+from poller.app.standing import EndpointStanding, Inspector
+
+from .output import say, show_json, show_table
+from .reach import Store, with_store
 from .root import ConfigOption, JsonOption
 from .root import app as root
+from .status import moments, span
 
 SECRET_BYTES = 32
 """Standard Webhooks allows 24 to 64."""
 
 app = typer.Typer(no_args_is_help=True)
 root.add_typer(app, name="webhooks", help="Look at endpoints, and ask things of them.")
+
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The webhook's name in the settings.")]
 
 
 @app.callback()
@@ -24,6 +32,29 @@ def _webhooks() -> None:
 def fresh_secret() -> str:
     """Make a new signing secret: `whsec_` and the base64 of 32 random bytes."""
     return f"whsec_{base64.b64encode(chance.token_bytes(SECRET_BYTES)).decode()}"
+
+
+@app.command("list")
+def list_(ctx: typer.Context, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """List the webhooks and how each stands."""
+
+    async def look(store: Store) -> list[EndpointStanding]:
+        return await Inspector(store.settings, store.connection, store.keys).webhooks()
+
+    found = with_store(ctx, config, look)
+    if as_json:
+        show_json([moments(asdict(each)) for each in found])
+        return
+    columns = ("webhook", "host", "state", "waiting", "oldest", "dead", "delivered", "served by", "why")
+    rows = [
+        {
+            **asdict(each),
+            "oldest": span(each.oldest_waiting_s) if each.waiting else None,
+            "served by": each.held_by,
+        }
+        for each in found
+    ]
+    show_table(columns, rows, as_json=False)
 
 
 @app.command()

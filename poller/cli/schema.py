@@ -1,0 +1,60 @@
+"""`poller schema`: what consumers may rely on, for their code generators and validators."""
+
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from poller import schemas
+from poller.errors import SettingsError
+
+from .output import say, tell
+from .root import ConfigOption, app
+
+
+@app.command()
+def schema(
+    asyncapi: Annotated[bool, typer.Option("--asyncapi", help="AsyncAPI 3 of stream and webhooks.")] = False,
+    type_: Annotated[
+        str | None,
+        typer.Option("--type", metavar="TYPE", help="Only this event type, e.g. drum.project.won."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write schemas and AsyncAPI into files of this directory."),
+    ] = None,
+    config: ConfigOption = None,  # noqa: ARG001 -- every command takes --config
+    as_json: Annotated[bool, typer.Option("--json", hidden=True)] = True,  # noqa: ARG001 -- it always is
+) -> None:
+    """Print the JSON Schema of all event types, of one, or the AsyncAPI document."""
+    if asyncapi and type_:
+        raise SettingsError(["--asyncapi and --type: name one of them"])
+    if out is not None:
+        _write(out)
+    elif asyncapi:
+        _print(schemas.asyncapi())
+    elif type_:
+        _print(schemas.event_schema(_known(type_)))
+    else:
+        _print(schemas.bundle())
+
+
+def _known(name: str) -> schemas.EventType:
+    found = schemas.TYPES.get(name)
+    if found is None:
+        near = get_close_matches(name, schemas.TYPES, n=1, cutoff=0.5)
+        hint = f'the nearest is "{near[0]}"' if near else f"there are {len(schemas.TYPES)}"
+        raise SettingsError([f'there is no event type "{name}"; {hint}'])
+    return found
+
+
+def _write(folder: Path) -> None:
+    changed = schemas.write(folder)
+    for name in changed:
+        say(str(folder / name))
+    tell(f"{len(changed)} of {len(schemas.files())} files are new or have changed")
+
+
+def _print(value: Any) -> None:
+    say(schemas.text(value).decode().rstrip("\n"))

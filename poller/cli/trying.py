@@ -1,0 +1,129 @@
+"""`poller webhooks test`: one example event now, outside of every queue, and what to think of the answer."""
+
+import asyncio
+import random
+import time
+from dataclasses import replace
+from difflib import get_close_matches
+from typing import Annotated, Any
+
+import typer
+
+from poller import schemas
+from poller.app.wiring import endpoint_of
+from poller.config import Settings
+from poller.deliver import signing
+from poller.deliver.filters import wants_type
+from poller.deliver.outbound import Outbound
+from poller.deliver.settings import EndpointSettings
+from poller.deliver.trial import TEST_TYPE, Trial, example, send
+from poller.errors import SettingsError
+from poller.model import Event, dumps, loads, rfc3339
+
+from .output import complain, say, show_json, warn
+from .reach import UNWELL, demand_known, patience
+from .root import ConfigOption, JsonOption, open_settings
+from .webhooks import NameArgument, app
+
+SHOWN = 500
+"""Characters of the answer; all that was read is in --json."""
+
+
+@app.command("test")
+def try_out(
+    ctx: typer.Context,
+    name: NameArgument,
+    type_: Annotated[
+        str,
+        typer.Option("--type", metavar="TYPE", help="What to send an example of, e.g. drum.opportunity.won."),
+    ] = TEST_TYPE,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Send one example event now and show request, answer, timing and a verdict; needs no Redis."""
+    settings = open_settings(ctx, config)
+    told = asyncio.run(tried(settings, name, type_, now=time.time()))
+    if as_json:
+        show_json(told)
+    else:
+        _show(told)
+    if not told["ok"]:
+        raise typer.Exit(UNWELL)
+
+
+async def tried(settings: Settings, name: str, type_: str, *, now: float) -> dict[str, Any]:
+    """Send the example; everything that is to be shown of it.
+
+    Raises:
+        SettingsError: there is no such endpoint or type.
+    """
+    demand_known("webhook", name, settings.webhooks)
+    endpoint = endpoint_of(name, settings.webhooks[name])
+    event = example_of(type_, endpoint=name, now=now)
+    outbound = Outbound(url=endpoint.url, concurrency=1, allow_private=endpoint.allow_private)
+    try:
+        async with patience(f"waiting for {endpoint.host}"):
+            trial = await send(endpoint, event, outbound=outbound, now=now)
+    finally:
+        await outbound.close()
+    return _told(endpoint, event, trial, now=now)
+
+
+def example_of(type_: str, *, endpoint: str, now: float) -> Event:
+    """An example of any type of the contract, with an id and a time of its own.
+
+    Raises:
+        SettingsError: there is no such type.
+    """
+    fresh = example(endpoint, now=now, chance=random.random, type_=type_)
+    if type_ == TEST_TYPE:
+        return fresh
+    known = schemas.TYPES.get(type_)
+    if known is None:
+        near = get_close_matches(type_, schemas.TYPES, n=1, cutoff=0.5)
+        hint = f'; the nearest is "{near[0]}"' if near else ""
+        raise SettingsError([f'there is no event type "{type_}"{hint}; `poller schema` lists them'])
+    made = schemas.example(known)
+    at = rfc3339(now)
+    body = {**loads(made.body), "id": fresh.id, "time": at}
+    return replace(made, id=fresh.id, time=at, body=dumps(body))
+
+
+def _told(endpoint: EndpointSettings, event: Event, trial: Trial, *, now: float) -> dict[str, Any]:
+    headers = dict(trial.headers)
+    if "webhook-signature" in headers:
+        # It proves this one body and tells nothing of the secret, and a receiver wants to compare it.
+        signed = signing.headers(secrets=endpoint.secrets, id=event.id, at=now, body=trial.body)
+        headers["webhook-signature"] = signed["webhook-signature"]
+    answer = trial.answer
+    return {
+        "webhook": endpoint.name,
+        "type": event.type,
+        "ok": trial.ok,
+        "verdict": trial.verdict,
+        "wanted": wants_type(endpoint.events, event.type),
+        "request": {"host": endpoint.host, "headers": headers, "body": trial.body.decode("utf-8", "replace")},
+        "answer": {
+            "status": answer.status,
+            "fault": answer.fault,
+            "ms": round(answer.ms, 1),
+            "body": answer.excerpt.decode("utf-8", "replace"),
+        },
+    }
+
+
+def _show(told: dict[str, Any]) -> None:
+    request, answer = told["request"], told["answer"]
+    say(f"POST to {request['host']}: an example of {told['type']}, {len(request['body'].encode())} bytes")
+    for header, value in request["headers"].items():
+        say(f"  {header}: {value}")
+    if answer["status"] is not None:
+        say(f"{answer['status']} in {answer['ms']:.0f} ms")
+    for line in answer["body"][:SHOWN].splitlines():
+        say(f"  {line}")
+    if told["ok"]:
+        say(told["verdict"])
+    else:
+        complain(told["verdict"])
+    if not told["wanted"]:
+        warn(f"this was a test: `events` of {told['webhook']} let no {told['type']} pass otherwise")
