@@ -1,17 +1,20 @@
 """What an absence means: won, moved back, removed, or nothing at all; answers by id decide (contract §5)."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from .desk import Desk
 from .details import Details
 from .events import Bounds, Known
 from .ledger import Ledger, ListMemory
-from .sources.base import Kind, Missing, Reading
+from .sources.base import Forbidden, Kind, Missing, Reading
 
 HOLD_AT_LEAST = 20
 HOLD_SHARE = 0.05
 """More than max(20, 5 %) of a list suspect at once is held."""
 WINS_A_SWEEP = 20
+ASKED_A_SWEEP = 60
+"""Suspects asked by id in one sweep: a twentieth of a large list must not keep the next sweep waiting."""
 UNSEEN = b"-"
 """Fingerprint of a record that is known to be listed but whose row was not read yet."""
 
@@ -26,56 +29,101 @@ class Absence:
     async def settle(self, kind: Kind, suspects: set[str], *, swept_at: float) -> None:
         """Ask by id for what a complete sweep did not show, or hold it where it is too much."""
         mine = self._desk.memory.lists[kind.name]
+        mine.missing = {key: at for key, at in mine.missing.items() if key in suspects}
+        for record_id in [key for key in mine.forbidden if key not in suspects]:
+            await self._allowed(kind, record_id)
+        if not (suspects or mine.held or mine.released):
+            return
         held = await self._brake(kind, mine, len(suspects))
-        for record_id in self._asked(mine, suspects) if held else sorted(suspects):
+        for record_id in self._asked(mine, suspects, held=held):
             await self.resolve(kind, record_id, swept_at=0.0 if held else swept_at)
+
+    async def gone(self, kind: Kind, ids: Iterable[str]) -> None:
+        """Ask by id for what the API itself reports as deleted: with its 404 that is proof enough."""
+        for record_id in sorted(ids):
+            known = (await self._desk.records(kind.name, [record_id])).get(record_id)
+            if known is not None and not known.gone:
+                await self.resolve(kind, record_id, swept_at=float("inf"))
 
     async def _brake(self, kind: Kind, mine: ListMemory, suspects: int) -> bool:
         """Whether removals wait now; says when that begins and ends."""
         listed = await self._desk.snapshots.listed(kind.name)
         too_many = suspects > max(HOLD_AT_LEAST, listed * HOLD_SHARE)
-        if not too_many:
-            mine.released = False
-        held = too_many and not mine.released
-        ledger = self._desk.ledger()
-        if held and not mine.held:
-            reason = f"{suspects} of {listed} are missing at once"
-            ledger.say_source(
-                self._desk.memory, "held", {"list": kind.name, "suspects": suspects, "reason": reason}
-            )
-        elif mine.held and not held:
-            ledger.say_source(
-                self._desk.memory, "released", {"list": kind.name, "reason": "the missing records are back"}
-            )
+        held, was_held = too_many and not mine.released, mine.held
+        reason = "the missing records are back"
+        if too_many and mine.released:
+            reason = "an operator released it"
+        mine.released = mine.released and too_many
         mine.held = suspects if held else 0
-        await self._desk.commit(ledger)
+        if held and not was_held:
+            told = {"suspects": suspects, "reason": f"{suspects} of {listed} are missing at once"}
+            await self._tell("held", {"list": kind.name, **told})
+        elif was_held and not held:
+            await self._tell("released", {"list": kind.name, "reason": reason})
         return held
 
-    def _asked(self, mine: ListMemory, suspects: Iterable[str]) -> list[str]:
-        """The next twenty of what is held, in turn: wins among them are still looked for."""
-        ordered = sorted(suspects)
+    @staticmethod
+    def _asked(mine: ListMemory, suspects: Iterable[str], *, held: bool) -> list[str]:
+        """Whom to ask now, in turn. While all is held wins are still looked for, twenty a sweep."""
+        ordered, most = sorted(suspects), WINS_A_SWEEP if held else ASKED_A_SWEEP
+        if len(ordered) <= most:
+            return ordered
         at = mine.turn % len(ordered)
-        mine.turn = at + WINS_A_SWEEP
-        return (ordered[at:] + ordered[:at])[:WINS_A_SWEEP]
+        mine.turn = at + most
+        return (ordered[at:] + ordered[:at])[:most]
 
-    async def resolve(self, kind: Kind, record_id: str, *, swept_at: float) -> None:
-        """Ask a record's own list and then its sibling's by id; `swept_at` 0 removes nothing."""
+    async def resolve(
+        self, kind: Kind, record_id: str, *, swept_at: float, seen_at: float | None = None
+    ) -> None:
+        """Ask a record's own list and then its sibling's by id; `swept_at` 0 removes nothing.
+
+        `seen_at` is the end of the request that showed it in its sibling's list, if one did.
+        """
         desk = self._desk
-        own = await desk.read(kind.name, record_id)
         mine = desk.memory.lists[kind.name]
+        own = await desk.read(kind.name, record_id)
         if isinstance(own, Reading):
+            await self._allowed(kind, record_id)
             mine.missing.pop(record_id, None)
             await self._details.take(kind, record_id, own)
-        if not isinstance(own, Missing):
             return
-        other = await desk.read(kind.sibling, record_id) if kind.sibling else own
-        if isinstance(other, Reading):
+        other: Reading | Missing | Forbidden | None = own
+        if isinstance(own, Missing) and kind.sibling:
+            other = await desk.read(kind.sibling, record_id)
+        if isinstance(own, Forbidden) or isinstance(other, Forbidden):
+            await self._forbidden(kind, record_id)
+        elif isinstance(other, Reading):
+            await self._allowed(kind, record_id)
             mine.missing.pop(record_id, None)
-            await self._moved(kind, desk.source.kinds[kind.sibling], record_id, other)
-        elif isinstance(other, Missing):
+            await self._moved(kind, desk.source.kinds[kind.sibling], record_id, other, seen_at)
+        elif isinstance(own, Missing) and isinstance(other, Missing):
+            await self._allowed(kind, record_id)
             first = mine.missing.setdefault(record_id, own.ended)
             if first < swept_at:
                 await self._removed(kind, record_id, first)
+
+    async def _forbidden(self, kind: Kind, record_id: str) -> None:
+        """403 by id is said once, and never a removal."""
+        mine = self._desk.memory.lists[kind.name]
+        if record_id in mine.forbidden:
+            return
+        mine.forbidden = [*mine.forbidden, record_id]
+        await self._tell(
+            "held", {"list": kind.name, "reason": "forbidden", "record": f"{kind.name}/{record_id}"}
+        )
+
+    async def _allowed(self, kind: Kind, record_id: str) -> None:
+        mine = self._desk.memory.lists[kind.name]
+        if record_id not in mine.forbidden:
+            return
+        mine.forbidden = [key for key in mine.forbidden if key != record_id]
+        reason = {"reason": "it answers again", "record": f"{kind.name}/{record_id}"}
+        await self._tell("released", {"list": kind.name, **reason})
+
+    async def _tell(self, suffix: str, object_: dict[str, Any]) -> None:
+        ledger = self._desk.ledger()
+        ledger.say_source(self._desk.memory, suffix, object_)
+        await self._desk.commit(ledger)
 
     async def _removed(self, kind: Kind, record_id: str, first: float) -> None:
         """404 on both, and again on both after the next sweep."""
@@ -83,24 +131,37 @@ class Absence:
         known = (await desk.records(kind.name, [record_id])).get(record_id, Known())
         ledger = desk.ledger()
         if not known.gone:
-            bounds = Bounds(desk.seen_before(kind.name, record_id, known), first)
-            desk.say(ledger, kind, record_id, known, "removed", bounds)
+            desk.say(
+                ledger,
+                kind,
+                record_id,
+                known,
+                "removed",
+                Bounds(self._last_seen(kind, record_id, known), first),
+            )
             known.gone, known.gone_at = "removed", desk.now()
             ledger.keep(kind.name, record_id, known)
         ledger.row(kind.name, record_id, None)
         desk.memory.lists[kind.name].missing.pop(record_id, None)
         await desk.commit(ledger)
 
-    async def _moved(self, kind: Kind, to: Kind, record_id: str, reading: Reading) -> None:
+    def _last_seen(self, kind: Kind, record_id: str, known: Known) -> float:
+        """Start of the request that last showed it, in whichever view."""
+        return max(self._desk.seen_before(kind.name, record_id, known), known.detail_at)
+
+    async def _moved(
+        self, kind: Kind, to: Kind, record_id: str, reading: Reading, seen_at: float | None
+    ) -> None:
         """The record answers on its sibling's resource now: both sides are said in one commit."""
         desk = self._desk
         old = (await desk.records(kind.name, [record_id])).get(record_id, Known())
         new = (await desk.records(to.name, [record_id])).get(record_id, Known())
-        bounds = Bounds(desk.seen_before(kind.name, record_id, old), reading.ended)
+        bounds = Bounds(self._last_seen(kind, record_id, old), seen_at or reading.ended)
         own, children = desk.source.nested(reading.view)
-        first = old.detail is None
+        inside = Bounds(old.detail_at, reading.ended)
+        nested = await self._details.nested(record_id, old, children, inside, reading)
         meaning, amount = desk.meaning(old), self._amount(kind, record_id, old)
-        new.row, new.row_at, new.gone, new.meaning = None, 0.0, "", None
+        new.row, new.row_at, new.gone, new.gone_at, new.meaning = None, 0.0, "", 0.0, None
         new.detail, new.detail_at, new.children, new.amount = own, reading.started, old.children, amount
         ledger = desk.ledger()
         if kind.judged:
@@ -108,11 +169,11 @@ class Absence:
         else:
             self._moved_back(ledger, kind, to, record_id, old, new, bounds)
         old.gone, old.gone_at, old.children = "moved", desk.now(), []
-        await self._details.nested(ledger, new, children, bounds, first=first)
         ledger.row(kind.name, record_id, None)
         ledger.row(to.name, record_id, UNSEEN)
         ledger.keep(kind.name, record_id, old)
         ledger.keep(to.name, record_id, new)
+        ledger.join(nested)
         await desk.commit(ledger)
 
     def _amount(self, kind: Kind, record_id: str, old: Known) -> str | None:
@@ -132,8 +193,9 @@ class Absence:
         said: bool,
     ) -> None:
         """Won once: a win by its date or status was said while it was still listed."""
+        desk = self._desk
         if not said:
-            self._desk.say(
+            desk.say(
                 ledger,
                 kind,
                 record_id,
@@ -143,24 +205,28 @@ class Absence:
                 object_=new.object,
                 previous=old.row or {},
                 changed=("project_type",),
-                deal=self._desk.deal(to, record_id, new),
+                deal=desk.deal(to, record_id, new),
             )
         old.meaning = "won"
-        self._desk.say(ledger, to, record_id, new, "created", bounds)
+        desk.say(ledger, to, record_id, new, "created", bounds)
 
     def _moved_back(
         self, ledger: Ledger, kind: Kind, to: Kind, record_id: str, old: Known, new: Known, bounds: Bounds
     ) -> None:
-        new.meaning = self._desk.source.judge(new.object).meaning
-        self._desk.say(
+        """A project that is an opportunity again: called open, until its own dates say more."""
+        desk = self._desk
+        new.meaning = "open"
+        desk.urgent[to.name, record_id] = bounds.not_after
+        previous = {"project_type": kind.name}
+        desk.say(
             ledger,
             to,
             record_id,
             new,
             "reopened",
             bounds,
-            previous={"project_type": kind.name},
+            previous=previous,
             changed=("project_type",),
         )
         if not old.gone:
-            self._desk.say(ledger, kind, record_id, old, "removed", bounds)
+            desk.say(ledger, kind, record_id, old, "removed", bounds)

@@ -13,7 +13,7 @@ from poller.store.snapshots import Snapshots
 from .diff import Rename
 from .events import Bounds, Known, known_of
 from .ledger import Ledger, remembered
-from .sources.base import Judgement, Kind, Missing, Reading, Source
+from .sources.base import Forbidden, Judgement, Kind, Missing, Reading, Source
 from .upstream import Ticket
 
 READS = 3
@@ -68,7 +68,9 @@ class Desk:
         self.last_seen: dict[str, dict[str, float]] = {kind: {} for kind in source.lists}
         """kind -> id -> start of the request that last showed its row as it is known."""
         self.urgent: dict[tuple[str, str], float] = {}
-        """Records whose row has changed, and when: their detail is read next."""
+        """Records whose detail is to be read next, and since when."""
+        self.trusted = False
+        """Whether a list was seen to be this account's since the token was given: ids mean the same."""
         self.events = 0
 
     # --- commits ------------------------------------------------------------------------------
@@ -115,16 +117,17 @@ class Desk:
         )
 
     def deal(self, kind: Kind, record_id: str, known: Known) -> dict[str, str | None] | None:
-        """The small view that all sources share; it also remembers the amount."""
+        """The small view that all sources share; it also remembers the amount of a deal."""
         if kind.deal is None:
             return None
-        deal = kind.deal(known, self.meaning(known), self.source.url(kind.name, record_id))
-        known.amount = deal["amount"]
+        url = self.source.url(kind.name, record_id)
+        deal = kind.deal(known, self.meaning(known), url, self.memory.names)
+        if kind.judged:
+            known.amount = deal["amount"]
         return deal
 
-    async def tell_renames(self, renames: Iterable[Rename], bounds: Bounds) -> None:
+    def say_renames(self, ledger: Ledger, renames: Iterable[Rename], bounds: Bounds) -> None:
         """Say once for the source what is called otherwise now."""
-        ledger = self.ledger()
         for each in renames:
             key = f"{each.what}/{each.id}"
             if self.memory.names.get(key) == each.new:
@@ -137,7 +140,6 @@ class Desk:
                 previous={"name": each.old},
                 bounds=bounds,
             )
-        await self.commit(ledger)
 
     # --- records --------------------------------------------------------------------------------
 
@@ -147,17 +149,23 @@ class Desk:
         return {key: known for key, data in found.items() if (known := known_of(data)) is not None}
 
     def seen_before(self, kind: str, record_id: str, known: Known) -> float:
-        """Start of the request that last saw its row; after a restart, of the last complete sweep."""
-        last = self.last_seen[kind].get(record_id)
-        return last if last is not None else max(known.row_at, self.memory.lists[kind].swept_at)
+        """Start of the request that last saw its row; after a restart, of the last sure sweep."""
+        last = self.last_seen[kind].get(record_id, known.row_at)
+        return max(last, self.memory.lists[kind].sure_at)
 
-    async def read(self, kind: str, record_id: str) -> Reading | Missing | None:
+    def top(self, kind: Kind) -> float:
+        """The highest rank known of a list and its sibling, which share one sequence of ids."""
+        names = [kind.name, kind.sibling] if kind.sibling else [kind.name]
+        return max(self.memory.lists[name].highest for name in names)
+
+    async def read(self, kind: str, record_id: str) -> Reading | Missing | Forbidden | None:
         """Read one record that is to be decided now; None where several tries gave no answer.
 
         Raises:
-            Refused: 401. A 403 for one record while lists are readable is None: never a removal.
+            Refused: 401. Limited: the host must be left alone.
         """
         for _ in range(READS):
+            started = self.now()
             try:
                 return await self.read_once(kind, record_id, await self.purse.ticket("confirm", 1))
             except (Unreachable, BadAnswer):
@@ -165,7 +173,7 @@ class Desk:
             except Refused as exc:
                 if exc.status != 403:
                     raise
-                return None
+                return Forbidden(started, self.now())
         return None
 
     async def read_once(self, kind: str, record_id: str, ticket: Ticket) -> Reading | Missing:
@@ -178,15 +186,17 @@ class Desk:
     # --- what a status means ----------------------------------------------------------------------
 
     def meaning(self, known: Known) -> str:
-        """Open, won or lost: by its own detail view, else by what its status usually means."""
-        if known.meaning is not None:
-            return known.meaning
-        judged = self.source.judge(known.row or {})
-        return judged.meaning or self.memory.meanings.get(judged.status, "open")
+        """Open, won or lost: as it was last said of it, else what its status usually means."""
+        return known.meaning or self.usual(known.row or {}) or "open"
+
+    def usual(self, row: Mapping[str, Any]) -> str | None:
+        """What a row's status means by itself; None where nobody knows yet."""
+        judged = self.source.judge(row)
+        return judged.meaning or self.memory.meanings.get(judged.status)
 
     def note_status(self, kind: Kind, record_id: str, view: Mapping[str, Any]) -> None:
         """Remember a few records of a status whose meaning is not known yet."""
-        if not kind.judged:
+        if not (kind.judged and kind.echoes):
             return
         status = self.source.judge(view).status
         if status in self.memory.meanings:

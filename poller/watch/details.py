@@ -1,12 +1,13 @@
 """What a detail view says: fields that only it has, and the records nested in it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from poller.store.snapshots import MOST_CHANGES
 
 from .desk import Desk
-from .diff import Diff, Rename, compare, worth_saying
+from .diff import Diff, Rename, compare, same, worth_saying
 from .events import Bounds, Known
 from .ledger import Ledger
 from .sources.base import Child, Kind, Reading
@@ -14,9 +15,14 @@ from .sources.base import Child, Kind, Reading
 STEPS = {"open": "reopened", "won": "won", "lost": "lost"}
 
 
-def step(before: str, now: str | None) -> str:
-    """What happened to a deal whose status moved."""
-    return "status_changed" if now is None or now == before else STEPS[now]
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """The first row of a record that came from the sibling list, where only its detail view was known."""
+
+    record_id: str
+    fingerprint: bytes
+    row: dict[str, Any]
+    started: float
 
 
 class Details:
@@ -25,31 +31,32 @@ class Details:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
 
-    async def take(self, kind: Kind, record_id: str, reading: Reading) -> None:
-        """Commit what a detail view shows of a record that is listed."""
-        known = (await self._desk.records(kind.name, [record_id])).get(record_id)
+    async def take(
+        self, kind: Kind, record_id: str, reading: Reading, *, arrived: Arrived | None = None
+    ) -> None:
+        """Commit what a detail view shows of a record that is listed.
+
+        With `arrived` the record's first row is committed too: until then the detail view alone told, so
+        it is compared with itself also in what the row has, where both agree on the new value.
+        """
+        desk = self._desk
+        known = (await desk.records(kind.name, [record_id])).get(record_id)
         if known is None or known.gone:
             return
-        own, children = self._desk.source.nested(reading.view)
-        first = known.detail is None
-        ledger = self._desk.ledger()
-        bounds = Bounds(known.detail_at, reading.ended)
-        if first:
-            self.baseline(kind, known, reading, own)
-        else:
-            await self._own(ledger, kind, record_id, known, reading, own)
-        await self.nested(ledger, known, children, bounds, first=first)
+        own, children = desk.source.nested(reading.view)
+        nested = await self.nested(
+            record_id, known, children, Bounds(known.detail_at, reading.ended), reading
+        )
+        ledger = desk.ledger()
+        if arrived:
+            known.row, known.row_at = arrived.row, arrived.started
+            ledger.row(kind.name, record_id, arrived.fingerprint)
+        self._own(ledger, kind, record_id, known, reading, own, alone=arrived is not None)
         ledger.keep(kind.name, record_id, known)
-        await self._desk.commit(ledger)
+        ledger.join(nested)
+        await desk.commit(ledger)
 
-    def baseline(self, kind: Kind, known: Known, reading: Reading, own: dict[str, Any]) -> None:
-        """The first detail reading says nothing. It judges a deal only in the status its row has."""
-        known.detail, known.detail_at = own, reading.started
-        told = self._desk.source.judge(own)
-        if kind.judged and known.meaning is None and self._same_status(known, told.status):
-            known.meaning = told.meaning
-
-    async def _own(
+    def _own(
         self,
         ledger: Ledger,
         kind: Kind,
@@ -57,107 +64,165 @@ class Details:
         known: Known,
         reading: Reading,
         own: dict[str, Any],
+        *,
+        alone: bool,
     ) -> None:
+        """Compare the view with itself as last read, and say what only it can say.
+
+        The first reading is silent, but for what the dates say of a deal that was called open. `alone`:
+        until now there was no row that could have told.
+        """
         desk, old = self._desk, known.detail or {}
         bounds = Bounds(known.detail_at, reading.ended)
-        mine = own.keys() - (known.row or {}).keys() - kind.echoes
-        diff = compare(kind.shape, _only(old, mine), _only(own, mine))
-        await desk.tell_renames(diff.renames, bounds)
-        suffix, echoes = self._judged(kind, known, own)
-        changed = (*diff.changed, *echoes)
+        diff = self._difference(kind, known, own, alone=alone)
+        desk.say_renames(ledger, diff.renames, bounds)
+        judged, dates = self._judged(kind, known, own)
+        suffix = judged or kind.verdict(diff)
+        dates = dates if suffix != "updated" else tuple(n for n in dates if own[n] and old.get(n))
+        changed = (*diff.changed, *dates)
+        if known.detail is not None:
+            self._notice(kind, diff)
         known.detail, known.detail_at = {**own, **self._held_echoes(kind, known, own)}, reading.started
-        if not desk.manner.details:
-            return
-        if suffix != "updated" or echoes or worth_saying(kind.shape, changed, noise=desk.manner.noise):
+        loud = (
+            bool(dates) or suffix != "updated" or worth_saying(kind.shape, changed, noise=desk.manner.noise)
+        )
+        if judged or (loud and desk.manner.details):
             previous = {name: old.get(name) for name in changed}
+            previous = {**(known.row or {}), **previous} if suffix == "won" else previous
             desk.say(ledger, kind, record_id, known, suffix, bounds, previous=previous, changed=changed)
 
+    @staticmethod
+    def _difference(kind: Kind, known: Known, own: Mapping[str, Any], *, alone: bool) -> Diff:
+        """The fields that only this view has; where it told alone, also those in which the row agrees."""
+        old, row = known.detail, known.row or {}
+        if old is None:
+            return compare(kind.shape, own, own)
+        others = {
+            name
+            for name in row
+            if not (alone and name in own and same(kind.shape, name, own[name], row[name]))
+        }
+        mine = (old.keys() | own.keys()) - others - kind.echoes
+        return compare(kind.shape, _only(old, mine), _only(own, mine))
+
     def _judged(self, kind: Kind, known: Known, own: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
-        """Whether the dates say more than the list did, and which of them moved."""
-        moved = tuple(sorted(n for n in kind.echoes & own.keys() if own[n] != (known.detail or {}).get(n)))
+        """What the dates say beyond what was said (empty: nothing), and which dates moved."""
+        old = known.detail or {}
+        dates = tuple(sorted(n for n in kind.echoes & own.keys() & old.keys() if own[n] != old[n]))
         told = self._desk.source.judge(own)
-        if not kind.judged:
-            return "updated", tuple(name for name in moved if own[name] and (known.detail or {}).get(name))
-        if not self._same_status(known, told.status) or told.meaning is None:
-            return "updated", ()
-        before = self._desk.meaning(known)
+        if not self._same_status(known, told.status):
+            return "", ()
+        if not kind.judged or told.meaning is None:
+            return "", dates
+        before = known.meaning
         known.meaning = told.meaning
-        if told.meaning != before:
-            return STEPS[told.meaning], moved
-        return "updated", tuple(name for name in moved if own[name] and (known.detail or {}).get(name))
+        return STEPS[told.meaning] if before not in (None, told.meaning) else "", dates
 
     def _held_echoes(self, kind: Kind, known: Known, own: Mapping[str, Any]) -> dict[str, Any]:
         """Dates of a status that the list has not shown yet stay as they were known."""
-        if not kind.judged or self._same_status(known, self._desk.source.judge(own).status):
+        if self._same_status(known, self._desk.source.judge(own).status):
             return {}
         return {name: (known.detail or {}).get(name) for name in kind.echoes & own.keys()}
 
     def _same_status(self, known: Known, status: str) -> bool:
         return known.row is None or self._desk.source.judge(known.row).status == status
 
+    def _notice(self, kind: Kind, diff: Diff) -> None:
+        """Count fields that this view lost or has again: many at once are the token's doing."""
+        memory = self._desk.memory
+        if not self._desk.manner.details:
+            return
+        for sign, names, visible in (("-", diff.hidden, False), ("+", diff.shown, True)):
+            for name in (f"{kind.name}.{each}" for each in names):
+                if memory.visible.get(name) is not visible:
+                    memory.noticed[sign + name] = memory.noticed.get(sign + name, 0) + 1
+
     # --- nested records -------------------------------------------------------------------------
 
     async def nested(
-        self, ledger: Ledger, parent: Known, children: Sequence[Child], bounds: Bounds, *, first: bool
-    ) -> None:
-        """Note deliverables and tasks; more than a commit holds goes ahead of its parent."""
-        if not self._desk.manner.details:
-            return
-        kinds = self._desk.source.kinds
+        self, home: str, parent: Known, children: Sequence[Child], bounds: Bounds, reading: Reading
+    ) -> Ledger:
+        """Note deliverables and tasks; what one commit cannot hold goes ahead of it.
+
+        Silent where the parent's detail was never read. `home` is the parent's id.
+        """
+        desk = self._desk
+        ledger = desk.ledger()
+        if not desk.manner.details:
+            return ledger
+        kinds, first = desk.source.kinds, parent.detail is None
         now = {f"{child.kind}/{child.id}": child for child in children}
         gone = [subject for subject in parent.children if subject not in now]
-        known = await self._nested_records({*now, *gone})
-        await self._desk.tell_renames(_renames(kinds, now, known), bounds)
+        known = await self._nested_records([*now, *gone])
+        desk.say_renames(ledger, _renames(kinds, now, known), bounds)
         for subject, child in now.items():
             record = known.get(subject)
-            self._child(ledger, kinds[child.kind], child, record, bounds, first=first)
-            if len(ledger) >= MOST_CHANGES - 1:
-                await self._desk.commit(ledger)
-                ledger.clear()
+            self._child(ledger, kinds[child.kind], child, record, bounds, reading.started, first=first)
+            await self._ahead(ledger)
         for subject in gone:
-            kind_name, _, record_id = subject.partition("/")
-            record = known.get(subject)
-            if record is not None and not record.gone:
-                record.gone, record.gone_at = "removed", self._desk.now()
-                self._desk.say(ledger, kinds[kind_name], record_id, record, "removed", bounds)
-                ledger.keep(kind_name, record_id, record)
+            self._child_gone(ledger, subject, known.get(subject), home, bounds)
+            await self._ahead(ledger)
         parent.children = list(now)
+        return ledger
 
-    async def _nested_records(self, subjects: set[str]) -> dict[str, Known]:
+    async def _ahead(self, ledger: Ledger) -> None:
+        if len(ledger) >= MOST_CHANGES - 2:
+            await self._desk.commit(ledger)
+            ledger.clear()
+
+    async def _nested_records(self, subjects: Iterable[str]) -> dict[str, Known]:
         found: dict[str, Known] = {}
-        for kind in {subject.partition("/")[0] for subject in subjects}:
-            ids = [s.partition("/")[2] for s in subjects if s.startswith(f"{kind}/")]
-            records = await self._desk.records(kind, ids)
+        ids: dict[str, list[str]] = {}
+        for kind, _, record_id in (subject.partition("/") for subject in subjects):
+            ids.setdefault(kind, []).append(record_id)
+        for kind, mine in ids.items():
+            records = await self._desk.records(kind, mine)
             found |= {f"{kind}/{record_id}": known for record_id, known in records.items()}
         return found
 
     def _child(
-        self, ledger: Ledger, kind: Kind, child: Child, known: Known | None, bounds: Bounds, *, first: bool
+        self,
+        ledger: Ledger,
+        kind: Kind,
+        child: Child,
+        known: Known | None,
+        bounds: Bounds,
+        started: float,
+        *,
+        first: bool,
     ) -> None:
+        """Note one nested record; nothing is said of a new one where its parent was never read."""
         desk = self._desk
         if known is None or known.gone:
             known = known or Known()
-            known.detail, known.gone = child.view, ""
+            known.detail, known.detail_at, known.gone, known.gone_at = child.view, started, "", 0.0
             if not first:
                 desk.say(ledger, kind, child.id, known, "added", bounds)
-        else:
-            diff = compare(kind.shape, known.detail or {}, child.view)
-            if not _moved(diff, known, child):
-                return
-            known.detail = child.view
-            if worth_saying(kind.shape, diff.changed, noise=desk.manner.noise):
-                desk.say(
-                    ledger,
-                    kind,
-                    child.id,
-                    known,
-                    kind.verdict(diff),
-                    bounds,
-                    previous=diff.previous,
-                    changed=diff.changed,
-                )
-        known.detail_at = bounds.not_after
+            ledger.keep(kind.name, child.id, known)
+            return
+        diff = compare(kind.shape, known.detail or {}, child.view)
+        if known.detail == child.view:
+            return
+        self._notice(kind, diff)
+        since = Bounds(max(bounds.not_before, known.detail_at), bounds.not_after)
+        known.detail, known.detail_at = child.view, started
+        if worth_saying(kind.shape, diff.changed, noise=desk.manner.noise):
+            suffix, previous = kind.verdict(diff), diff.previous
+            desk.say(ledger, kind, child.id, known, suffix, since, previous=previous, changed=diff.changed)
         ledger.keep(kind.name, child.id, known)
+
+    def _child_gone(
+        self, ledger: Ledger, subject: str, known: Known | None, home: str, bounds: Bounds
+    ) -> None:
+        """A nested record left this parent: removed, unless another parent was seen to have it."""
+        kind, _, record_id = subject.partition("/")
+        if known is None or known.gone:
+            return
+        if str((known.detail or {}).get("parent")).partition("/")[2] not in ("", home):
+            return
+        known.gone, known.gone_at = "removed", self._desk.now()
+        self._desk.say(ledger, self._desk.source.kinds[kind], record_id, known, "removed", bounds)
+        ledger.keep(kind, record_id, known)
 
 
 def _renames(kinds: Mapping[str, Kind], now: Mapping[str, Child], known: Mapping[str, Known]) -> list[Rename]:
@@ -169,9 +234,5 @@ def _renames(kinds: Mapping[str, Kind], now: Mapping[str, Child], known: Mapping
     ]
 
 
-def _only(view: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
-    return {name: value for name, value in view.items() if name in names}
-
-
-def _moved(diff: Diff, known: Known, child: Child) -> bool:
-    return bool(diff.changed or diff.hidden or diff.shown or diff.renames) and known.detail != child.view
+def _only(view: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    return {name: view[name] for name in names if name in view}

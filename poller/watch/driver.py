@@ -167,8 +167,7 @@ class Driver:
 
     async def _read_next(self) -> float:
         """Read one record's detail if the budget allows it now; else say how long to wait."""
-        memory = self._desk.memory
-        if not self._desk.manner.details or not memory.baselined or memory.paused or memory.suspended:
+        if not self._may_read():
             return LOOK_S
         ticket = await self._desk.purse.offer("detail")
         if isinstance(ticket, float):
@@ -191,10 +190,20 @@ class Driver:
             )
         return 0.0
 
+    def _may_read(self) -> bool:
+        """Whether ids mean this account's records now. Without details only what is still to be judged."""
+        desk, memory = self._desk, self._desk.memory
+        strange = not desk.trusted or any(mine.strange for mine in memory.lists.values())
+        if strange or not memory.baselined or memory.paused or memory.suspended:
+            return False
+        return desk.manner.details or bool(desk.urgent)
+
     async def _next(self) -> tuple[str, str] | None:
         """What has changed first, then every listed record in turn."""
         if self._desk.urgent:
             return next(iter(self._desk.urgent))
+        if not self._desk.manner.details:
+            return None
         if not self._round:
             for kind in self._desk.source.lists:
                 ids = await self._desk.snapshots.listed_ids(kind)
@@ -214,6 +223,8 @@ class Driver:
                 mine.released = bool(mine.held or mine.strange)
         elif what == "resync":
             self._round.clear()
+            for mine in memory.lists.values():
+                mine.recheck = True
         record = str(request.get("record") or "")
         if what == "poll" and record:
             kind, _, record_id = record.partition("/")

@@ -30,7 +30,7 @@ class Known(msgspec.Struct, omit_defaults=True):
     """Why it is no longer listed: "removed", or "moved" to its sibling list."""
     gone_at: float = 0.0
     meaning: str | None = None
-    """open, won or lost, where its own detail view told; None: as its status usually means."""
+    """open, won or lost, as last said of it; None where nothing was: as its status usually means."""
     parent: str = ""
     children: list[str] = []
     amount: str | None = None

@@ -17,12 +17,20 @@ class ListMemory(msgspec.Struct, omit_defaults=True):
 
     baselined: bool = False
     swept_at: float = 0.0
-    """Start of the last complete sweep (Unix seconds)."""
-    top: int = 0
-    """Highest id of the account known when that sweep began: a new id above it was created since."""
+    """Start of the last reading that ended (Unix seconds): what came since is above `top`, or appeared."""
+    whole_at: float = 0.0
+    """Start of the last reading that was whole."""
+    sure_at: float = 0.0
+    """Start of the last reading that left no doubt of any record: none had changed before it unseen."""
+    cursor: str = ""
+    """Where the next reading goes on, for an API that can be asked for changes."""
+    highest: float = 0.0
+    """Highest rank known."""
+    top: float = 0.0
+    """Highest rank of the list and its sibling when the last reading began: above it is `created`."""
     pages: int = 0
-    tries: int = 0
-    """Complete sweeps that could not be the baseline because the list moved under them."""
+    recheck: bool = False
+    """An operator wants every row compared again, whatever its fingerprint."""
     held: int = 0
     """How many records are suspect while removals wait; 0 when nothing is held."""
     released: bool = False
@@ -33,24 +41,35 @@ class ListMemory(msgspec.Struct, omit_defaults=True):
     """Where the search for wins among held records goes on."""
     missing: dict[str, float] = {}
     """Ids that answered 404 on both resources, and when they first did."""
+    forbidden: list[str] = []
+    """Ids that answered 403, which was said."""
+    hidden: dict[str, int] = {}
+    """Field -> rows that lost it since the last complete sweep."""
+    shown: dict[str, int] = {}
+    """Field -> rows that have it again since then."""
 
 
 class Memory(msgspec.Struct, omit_defaults=True):
     """What is remembered of the source."""
 
     lists: dict[str, ListMemory] = {}
-    top: int = 0
     meanings: dict[str, str] = {}
     """Status id -> open, won or lost, as learned from records that have it."""
     unlearned: dict[str, list[str]] = {}
     """Status id -> a few records from which its meaning can be learned."""
     names: dict[str, str] = {}
-    """What was renamed -> its name now, so that a rename is said once."""
+    """What was renamed, or is only named apart from its records -> its name now."""
+    visible: dict[str, bool] = {}
+    """Field as `task.budget` -> whether it was last said to be shown or hidden."""
+    noticed: dict[str, int] = {}
+    """Field as `-task.budget` (lost) or `+task.budget` (back) -> detail views in which that was seen."""
     baselined: bool = False
     paused: bool = False
     """An operator said so."""
     suspended: str = ""
     """Why the source is suspended; empty while it is not."""
+    attic: list[str] = []
+    """Kind and cursor at which the search for old tombstones goes on."""
     self: Known = msgspec.field(default_factory=Known)
     """The source as a subject of its own events."""
 
@@ -84,6 +103,13 @@ class Ledger:
     def clear(self) -> None:
         """Begin anew after a part was committed."""
         self.prints, self.records, self.events = {}, {}, []
+
+    def join(self, other: "Ledger") -> None:
+        """Take in what was noted apart, after what stands here."""
+        for mine, theirs in ((self.prints, other.prints), (self.records, other.records)):
+            for kind, rows in theirs.items():
+                mine.setdefault(kind, {}).update(rows)
+        self.events += other.events
 
     def row(self, kind: str, record_id: str, fingerprint: bytes | None) -> None:
         """Note what the list shows of a record; None: it is no longer listed."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .desk import Desk
-from .details import Details, step
+from .details import STEPS, Details
 from .diff import Diff
 from .events import Bounds, Known
 from .sources.base import Kind, Reading
@@ -24,11 +24,21 @@ class Pending:
 
 
 class Statuses:
-    """Changes of status of one source's deals."""
+    """Changes of status of one source's records."""
 
     def __init__(self, desk: Desk, details: Details) -> None:
         self._desk = desk
         self._details = details
+
+    def step(self, kind: Kind, known: Known, row: dict[str, Any], diff: Diff) -> str:
+        """What a changed row means where it tells all by itself; `known` then counts as called so."""
+        if kind.echoes or not kind.judged:
+            return kind.verdict(diff)
+        before, now = self._desk.meaning(known), self._desk.usual(row)
+        if now in (None, before):
+            return kind.verdict(diff)
+        known.meaning = now
+        return STEPS[now or before]
 
     async def settle(self, kind: Kind, pending: Pending) -> None:
         """Say what one change of status was.
@@ -37,15 +47,18 @@ class Statuses:
         decides; where that is not known it is a plain status_changed, and the next reading says more.
         """
         desk = self._desk
-        reading = await desk.read(kind.name, pending.record_id)
-        found = reading if isinstance(reading, Reading) else None
-        known = pending.known
-        before, now = desk.meaning(known), self._now(pending, found)
-        known.row, known.row_at, known.meaning = pending.row, pending.started, now
-        suffix = step(before, now)
+        answer = await desk.read(kind.name, pending.record_id)
+        reading = answer if isinstance(answer, Reading) else None
+        known, old = pending.known, pending.known.row or {}
+        suffix = kind.verdict(pending.diff)
+        if kind.judged:
+            before, now = desk.meaning(known), self._now(pending, reading)
+            known.meaning = now or before
+            suffix = suffix if known.meaning == before else STEPS[known.meaning]
+        known.row, known.row_at = pending.row, pending.started
         changed, previous = list(pending.diff.changed), dict(pending.diff.previous)
-        if suffix != "status_changed" and found is not None:
-            self._merge_dates(kind, known, found, changed, previous)
+        if reading is not None and suffix != "status_changed":
+            self._merge_dates(kind, known, reading, changed, previous)
         desk.note_status(kind, pending.record_id, pending.row)
         ledger = desk.ledger()
         desk.say(
@@ -55,25 +68,30 @@ class Statuses:
             known,
             suffix,
             pending.bounds,
-            previous=previous,
+            object_=self._object(known, reading),
+            previous={**old, **previous} if suffix == "won" else previous,
             changed=changed,
         )
         ledger.row(kind.name, pending.record_id, pending.fingerprint)
         ledger.keep(kind.name, pending.record_id, known)
         await desk.commit(ledger)
         desk.last_seen[kind.name][pending.record_id] = pending.started
-        if found is not None:
-            await self._details.take(kind, pending.record_id, found)
+        if reading is not None:
+            await self._details.take(kind, pending.record_id, reading)
+        else:
+            desk.urgent[kind.name, pending.record_id] = desk.now()
 
     def _now(self, pending: Pending, reading: Reading | None) -> str | None:
-        judge = self._desk.source.judge
-        listed = judge(pending.row)
-        usual = listed.meaning or self._desk.memory.meanings.get(listed.status)
+        usual = self._desk.usual(pending.row)
         if reading is None:
             return usual
-        told = judge(reading.view)
+        told = self._desk.source.judge(reading.view)
         self._desk.learned(told)
-        return told.meaning or usual if told.status == listed.status else usual
+        return told.meaning or usual if self._agrees(pending.row, reading) else usual
+
+    def _agrees(self, row: dict[str, Any], reading: Reading) -> bool:
+        judge = self._desk.source.judge
+        return judge(row).status == judge(reading.view).status
 
     def _merge_dates(
         self,
@@ -83,7 +101,9 @@ class Statuses:
         changed: list[str],
         previous: dict[str, Any],
     ) -> None:
-        """A win, a loss or a reopening carries the date that it set or cleared."""
+        """A win, a loss, a completion or a reopening carries the date that it set or cleared."""
+        if not self._agrees(known.row or {}, reading):
+            return
         old = known.detail or {}
         dates = {name: reading.view[name] for name in kind.echoes & reading.view.keys()}
         for name, value in dates.items():
@@ -93,21 +113,56 @@ class Statuses:
         if known.detail is not None:
             known.detail = {**known.detail, **dates}
 
+    def _object(self, known: Known, reading: Reading | None) -> dict[str, Any]:
+        """The record as now known; where its detail was never read before, as just read."""
+        if known.detail is None and reading is not None:
+            return {**self._desk.source.nested(reading.view)[0], **(known.row or {})}
+        return known.object
+
+    async def judge(self, kind: Kind, record_id: str, bounds: Bounds) -> None:
+        """Say more of a record that came in a status which means more than was said of it."""
+        desk = self._desk
+        if not kind.echoes:
+            await self._judge_row(kind, record_id, bounds)
+            return
+        reading = await desk.read(kind.name, record_id)
+        if isinstance(reading, Reading):
+            desk.learned(desk.source.judge(reading.view))
+            await self._details.take(kind, record_id, reading)
+        else:
+            desk.urgent[kind.name, record_id] = desk.now()
+
+    async def _judge_row(self, kind: Kind, record_id: str, bounds: Bounds) -> None:
+        desk = self._desk
+        known = (await desk.records(kind.name, [record_id])).get(record_id)
+        now = desk.usual(known.row or {}) if known else None
+        if known is None or now is None or now == known.meaning:
+            return
+        known.meaning = now
+        previous = dict(known.row or {}) if now == "won" else {}
+        ledger = desk.ledger()
+        desk.say(ledger, kind, record_id, known, STEPS[now], bounds, previous=previous)
+        ledger.keep(kind.name, record_id, known)
+        await desk.commit(ledger)
+
     async def learn(self) -> None:
         """Read a few records of each status that nobody knows yet."""
         memory = self._desk.memory
-        for kind in (kind for kind in self._desk.source.kinds.values() if kind.judged):
+        for kind in (kind for kind in self._desk.source.kinds.values() if kind.judged and kind.echoes):
             for status in list(memory.unlearned):
                 if await self._learn_status(kind, status):
                     memory.unlearned.pop(status, None)
 
     async def _learn_status(self, kind: Kind, status: str) -> bool:
+        """Whether the status needs no more reading: known, or its records were read and do not tell."""
         memory = self._desk.memory
+        was_read = False
         for record_id in memory.unlearned[status]:
             reading = await self._desk.read(kind.name, record_id)
             if isinstance(reading, Reading):
+                was_read = True
                 self._desk.learned(self._desk.source.judge(reading.view))
                 await self._details.take(kind, record_id, reading)
             if memory.meanings.get(status) == "open":
                 return True
-        return status in memory.meanings
+        return was_read or status in memory.meanings

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from .base import Account, Source
+from .base import Account, Maker, Source
 from .drum import Drum
 
-SOURCES: Mapping[str, type[Drum]] = {
+SOURCES: Mapping[str, Maker] = {
     "drum": Drum,
 }
 

@@ -1,9 +1,16 @@
 """What a source is: lists to read page by page, records to read by id, and what their changes mean.
 
 A source composes `Upstream`; it never sleeps, retries, logs, or sees Redis. `poll` does the rest.
+
+Two ways of reading a list meet here. Where an API has no "changed since" (Drum), every reading is whole:
+all pages, and what a complete one does not show is suspect. Where it has one, the kind names
+`whole_every_s`; then `pages` is given the `cursor` that the last reading ended with, shows what changed
+since (`whole=False`) and what the API itself reports as `gone`, and nothing becomes suspect but in the
+whole readings in between. The cursor moves with the commit that ends a reading: what is read again
+after a crash is known by its fingerprint, so overlaps and ties are said once.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -14,7 +21,7 @@ from poller.errors import BadAnswer
 from poller.model import loads
 from poller.watch.diff import Diff, Shape
 from poller.watch.events import Known
-from poller.watch.upstream import Ticket
+from poller.watch.upstream import Ticket, Upstream
 
 Meaning = Literal["open", "won", "lost"]
 
@@ -30,6 +37,14 @@ class Page:
     ended: float
     total: int | None = None
     """How many records the list has, where the server says so."""
+    whole: bool = True
+    """False: this reading shows only what changed since its cursor, and makes nothing suspect."""
+    gone: tuple[str, ...] = ()
+    """Ids that the API itself reports as deleted: asked by id once more, and removed if they are 404."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """What things are called now, as `stage/7` -> its name, where records hold only ids."""
+    cursor: str = ""
+    """Where the next reading may begin once this one has ended; the last page's is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +65,39 @@ class Missing:
 
 
 @dataclass(frozen=True, slots=True)
+class Forbidden:
+    """The record's id answered 403, while lists are readable: never a removal."""
+
+    started: float
+    ended: float
+
+
+@dataclass(frozen=True, slots=True)
 class Child:
     """A record that is nested in another's detail view."""
 
     kind: str
     id: str
     view: dict[str, Any]
+
+
+def number_of(record_id: str, _row: Mapping[str, Any]) -> float:
+    """Ids that count upwards: the id itself; 0 where it is no number."""
+    return float(record_id) if record_id.isascii() and record_id.isdigit() else 0.0
+
+
+def never(_row: Mapping[str, Any]) -> bool:
+    """No row of this kind says by itself that its record is deleted."""
+    return False
+
+
+class DealView(Protocol):
+    """Makes the small view that all sources share (contract §4)."""
+
+    def __call__(
+        self, known: Known, meaning: str, url: str, names: Mapping[str, str] = ..., /
+    ) -> dict[str, str | None]:
+        """Of what is known, what its status means, its address, and names as `stage/7` -> its name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,9 +118,16 @@ class Kind:
     verdict: Callable[[Diff], str]
     """The most specific type that a change of this kind's fields has by itself."""
     echoes: frozenset[str] = frozenset()
-    """Dates that only the detail view has and that a change of status sets or clears."""
-    deal: Callable[[Known, str, str], dict[str, str | None]] | None = None
-    """(known, its meaning, its address) -> the small view that all sources share."""
+    """Dates that only the detail view has and that a change of status sets or clears. Where there are
+    any, a change of status is said after the detail view was read; else the row alone is judged."""
+    deal: DealView | None = None
+    rank: Callable[[str, Mapping[str, Any]], float] = number_of
+    """(id, row) -> a number that grows with every record the account makes (an id, a moment of creation in
+    Unix seconds): a new record above the highest known one is `created`, any other `appeared`."""
+    dead: Callable[[Mapping[str, Any]], bool] = never
+    """Whether a row says that its record is deleted (a list that shows deleted records for a while)."""
+    whole_every_s: float = 0.0
+    """Where the API can be asked for changes: a whole reading is made this often. 0: each is whole."""
 
     def type(self, suffix: str) -> str:
         """The event type for a suffix."""
@@ -98,13 +147,24 @@ class Judgement:
 class Source(Protocol):
     """One account of one API."""
 
-    name: str
-    kinds: Mapping[str, Kind]
-    lists: tuple[str, ...]
-    """The kinds that have a list, in the order in which they are to be read."""
+    @property
+    def name(self) -> str:
+        """The account's name in the settings."""
 
-    def pages(self, kind: str, *, size: int, ticket: Ticket) -> AsyncIterator[Page]:
-        """Read a list to its end. A page that cannot be believed raises and ends the sweep."""
+    @property
+    def kinds(self) -> Mapping[str, Kind]:
+        """Every kind of record, by name."""
+
+    @property
+    def lists(self) -> tuple[str, ...]:
+        """The kinds that have a list, in the order in which they are to be read."""
+
+    def pages(self, kind: str, *, size: int, ticket: Ticket, since: str = "") -> AsyncGenerator[Page, None]:
+        """Read a list to its end, page by page; at least one page. One that cannot be believed raises.
+
+        `since` is the cursor that the last reading ended with; empty: read everything. A source that
+        cannot go on from there (too old a cursor) reads everything too: its pages say `whole`.
+        """
 
     async def read(self, kind: str, record_id: str, *, ticket: Ticket) -> Reading | Missing:
         """Read one record by its id."""
@@ -131,6 +191,19 @@ class Account:
     token: str = field(repr=False)
     won_statuses: frozenset[str] = frozenset()
     lost_statuses: frozenset[str] = frozenset()
+
+
+class Maker(Protocol):
+    """What the registry holds: the class of a source."""
+
+    kinds: Mapping[str, Kind]
+    lists: tuple[str, ...]
+
+    def __call__(self, account: Account, upstream: Upstream) -> Source:
+        """One account of the API."""
+
+    def auth(self, token: str) -> Mapping[str, str]:
+        """The headers that say who asks."""
 
 
 _rows = msgspec.json.Decoder(list[msgspec.Raw])

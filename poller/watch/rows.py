@@ -1,0 +1,206 @@
+"""What the rows of one page say: arrivals, changes, and what waits until the page's list was read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .absence import UNSEEN
+from .desk import Desk
+from .details import Arrived
+from .diff import Diff, compare, worth_saying
+from .events import Bounds, Known
+from .ledger import Ledger
+from .sources.base import Kind, Page, decoded
+from .statuses import Pending, Statuses
+from .visibility import Visibility
+
+
+@dataclass(slots=True)
+class Run:
+    """One reading of a list while it goes on."""
+
+    kind: Kind
+    top: float
+    """Highest rank known when it began."""
+    started: float = 0.0
+    """Start of its first page."""
+    whole: bool = True
+    cursor: str = ""
+    seen: dict[str, float] = field(default_factory=dict)
+    steady: bool = True
+    """No id twice, and a total, where the server sends one, that stays and adds up."""
+    total: int | None = None
+    pages: int = 0
+    changed: int = 0
+    pending: list[Pending] = field(default_factory=list)
+    fresh: dict[str, Bounds] = field(default_factory=dict)
+    """Records that came or came back in a status that may say more than that."""
+    turned: list[Arrived] = field(default_factory=list)
+    """First rows of records that came from the sibling list."""
+    arrivals: dict[str, float] = field(default_factory=dict)
+    """Ids that the sibling list holds, and the end of the request that showed them here."""
+    gone: set[str] = field(default_factory=set)
+    """Ids that the API itself reports as deleted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row whose fingerprint moved, or is new."""
+
+    record_id: str
+    fingerprint: bytes
+    view: dict[str, Any]
+    known: Known
+    was: bytes | None
+    """Its fingerprint before; None where it was not listed."""
+
+
+class Rows:
+    """Turns rows into commits."""
+
+    def __init__(self, desk: Desk, statuses: Statuses, visibility: Visibility) -> None:
+        self._desk = desk
+        self._statuses = statuses
+        self._visibility = visibility
+
+    async def read(
+        self,
+        kind: Kind,
+        page: Page,
+        moved: Sequence[int],
+        fingerprints: Sequence[bytes],
+        prints: Sequence[bytes | None],
+    ) -> list[Row]:
+        """Decode the rows that moved.
+
+        Raises:
+            BadAnswer: one cannot be believed, and with it its page.
+        """
+        views = [decoded(kind, page.raws[at]) for at in moved]
+        knowns = await self._desk.records(kind.name, [page.ids[at] for at in moved])
+        return [
+            Row(page.ids[at], fingerprints[at], view, knowns.get(page.ids[at]) or Known(), prints[at])
+            for at, view in zip(moved, views, strict=True)
+        ]
+
+    async def take(self, run: Run, page: Page, rows: Sequence[Row]) -> None:
+        """Commit what these rows of a valid page show."""
+        siblings = await self._siblings(run.kind, [row.record_id for row in rows if row.was is None])
+        ledger = self._desk.ledger()
+        for row in rows:
+            if row.was == UNSEEN and row.known.row is None:
+                run.turned.append(Arrived(row.record_id, row.fingerprint, row.view, page.started))
+            elif row.was is not None:
+                self._changed(run, ledger, page, row)
+            elif row.record_id in siblings or row.known.gone == "moved":
+                run.arrivals[row.record_id] = page.ended
+            else:
+                self._new(run, ledger, page, row)
+        run.changed += len(ledger)
+        await self._desk.commit(ledger)
+
+    async def _siblings(self, kind: Kind, ids: Sequence[str]) -> set[str]:
+        """Which of these ids the sibling list is known to hold, or to have held until it was removed."""
+        if not kind.sibling or not ids:
+            return set()
+        found = await self._desk.records(kind.sibling, ids)
+        return {key for key, known in found.items() if known.gone != "moved"}
+
+    # --- new rows -------------------------------------------------------------------------------
+
+    def _new(self, run: Run, ledger: Ledger, page: Page, row: Row) -> None:
+        desk, kind, known = self._desk, run.kind, row.known
+        mine = desk.memory.lists[kind.name]
+        rank = kind.rank(row.record_id, row.view)
+        suffix = "created" if rank > mine.top and mine.baselined else "appeared"
+        mine.highest = max(mine.highest, rank)
+        called = "open" if suffix == "created" else None
+        if known.gone:
+            suffix, called = "restored", desk.meaning(known)
+        known.row, known.row_at = row.view, page.started
+        known.gone, known.gone_at, known.meaning = "", 0.0, called if kind.judged else None
+        desk.note_status(kind, row.record_id, row.view)
+        if kind.dead(row.view):
+            known.gone, known.gone_at = "removed", page.ended
+        elif mine.baselined or desk.manner.emit_baseline:
+            self._say_new(run, ledger, page, row, suffix, Bounds(mine.swept_at, page.ended))
+        ledger.row(kind.name, row.record_id, row.fingerprint)
+        ledger.keep(kind.name, row.record_id, known)
+
+    def _say_new(self, run: Run, ledger: Ledger, page: Page, row: Row, suffix: str, bounds: Bounds) -> None:
+        desk, kind, known = self._desk, run.kind, row.known
+        desk.say(ledger, kind, row.record_id, known, suffix, bounds)
+        if known.meaning is not None and desk.usual(row.view) != known.meaning:
+            run.fresh[row.record_id] = bounds
+        self._detail_next(kind, row.record_id, page)
+
+    # --- changed rows ---------------------------------------------------------------------------
+
+    def _changed(self, run: Run, ledger: Ledger, page: Page, row: Row) -> None:
+        desk, kind, known = self._desk, run.kind, row.known
+        mine = desk.memory.lists[kind.name]
+        diff = compare(kind.shape, known.row or {}, row.view)
+        bounds = Bounds(desk.seen_before(kind.name, row.record_id, known), page.ended)
+        mine.highest = max(mine.highest, kind.rank(row.record_id, row.view))
+        if known.row is not None:
+            self._visibility.count(kind, diff)
+        desk.say_renames(ledger, diff.renames, Bounds(mine.swept_at, page.ended))
+        if self._died_or_rose(run, ledger, row, page, bounds):
+            return
+        waits = kind.echoes and kind.verdict(diff) != "updated"
+        if waits and mine.baselined:
+            run.pending.append(
+                Pending(row.record_id, row.fingerprint, known, diff, row.view, page.started, bounds)
+            )
+            return
+        suffix = self._statuses.step(kind, known, row.view, diff)
+        self._note(ledger, kind, row, page, diff, suffix, bounds)
+
+    def _note(
+        self, ledger: Ledger, kind: Kind, row: Row, page: Page, diff: Diff, suffix: str, bounds: Bounds
+    ) -> None:
+        """Keep the new row, and say what it means where that is worth an event."""
+        desk, known, old = self._desk, row.known, row.known.row or {}
+        known.row, known.row_at = row.view, page.started
+        desk.note_status(kind, row.record_id, row.view)
+        said = suffix != "updated" or worth_saying(kind.shape, diff.changed, noise=desk.manner.noise)
+        if said and desk.memory.lists[kind.name].baselined:
+            previous = {**old, **diff.previous} if suffix == "won" else diff.previous
+            desk.say(
+                ledger,
+                kind,
+                row.record_id,
+                known,
+                suffix,
+                bounds,
+                previous=previous,
+                changed=diff.changed,
+            )
+            self._detail_next(kind, row.record_id, page)
+        ledger.row(kind.name, row.record_id, row.fingerprint)
+        ledger.keep(kind.name, row.record_id, known)
+
+    def _died_or_rose(self, run: Run, ledger: Ledger, row: Row, page: Page, bounds: Bounds) -> bool:
+        """Where a list shows deleted records for a while: removed, restored, and nothing in between."""
+        desk, kind, known = self._desk, run.kind, row.known
+        dead = kind.dead(row.view)
+        if not (dead or known.gone):
+            return False
+        if dead and not known.gone:
+            desk.say(ledger, kind, row.record_id, known, "removed", bounds)
+        called = desk.meaning(known)
+        known.row, known.row_at = row.view, page.started
+        if not dead:
+            known.gone, known.gone_at = "", 0.0
+            known.meaning = called if kind.judged else None
+            self._say_new(run, ledger, page, row, "restored", bounds)
+        elif not known.gone:
+            known.gone, known.gone_at = "removed", page.ended
+        ledger.row(kind.name, row.record_id, row.fingerprint)
+        ledger.keep(kind.name, row.record_id, known)
+        return True
+
+    def _detail_next(self, kind: Kind, record_id: str, page: Page) -> None:
+        """What moved in the list is read by its id next."""
+        if self._desk.manner.details:
+            self._desk.urgent[kind.name, record_id] = page.ended

@@ -1,0 +1,102 @@
+"""Fields that the token may no longer read, or may read again: said once for the source, not per record.
+
+A key that vanishes from many rows or detail views at once is the token's doing (facts.md §1.10). What the
+lists show first is asked of a few detail views too, so that one change of a role is one event.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .desk import Desk
+from .details import Details
+from .diff import Diff
+from .events import Bounds
+from .ledger import ListMemory
+from .sources.base import Child, Kind, Reading
+
+MANY_ROWS = 0.2
+FEW = 5
+"""A field that a fifth of the rows lost, or five of them, or all where there are fewer, is hidden."""
+DETAILS = 3
+"""As many detail views have to agree."""
+View = tuple[str, Mapping[str, Any], list[Child]]
+"""Of which kind, its own fields, what is nested in it."""
+SIGNS = {"-": ("fields_hidden", False), "+": ("fields_shown", True)}
+
+
+class Visibility:
+    """What the token may read of one source's records."""
+
+    def __init__(self, desk: Desk, details: Details) -> None:
+        self._desk = desk
+        self._details = details
+
+    def count(self, kind: Kind, diff: Diff) -> None:
+        """Note which fields a row lost or has again."""
+        visible, mine = self._desk.memory.visible, self._desk.memory.lists[kind.name]
+        for names, told in ((diff.hidden, False), (diff.shown, True)):
+            for name in names:
+                if visible.get(f"{kind.name}.{name}") is not told:
+                    self._add(mine, name, shown=told)
+
+    @staticmethod
+    def _add(mine: ListMemory, name: str, *, shown: bool) -> None:
+        if shown:
+            mine.shown = {**mine.shown, name: mine.shown.get(name, 0) + 1}
+        else:
+            mine.hidden = {**mine.hidden, name: mine.hidden.get(name, 0) + 1}
+
+    async def settle(self, kind: Kind, listed: int) -> None:
+        """After a complete sweep: say what many records lost or have again."""
+        memory, mine = self._desk.memory, self._desk.memory.lists[kind.name]
+        many = max(listed * MANY_ROWS, min(FEW, listed))
+        rows = {f"-{kind.name}.{name}" for name, count in mine.hidden.items() if count >= many}
+        rows |= {f"+{kind.name}.{name}" for name, count in mine.shown.items() if count >= many}
+        mine.hidden, mine.shown = {}, {}
+        ripe = {name for name, count in memory.noticed.items() if count >= await self._enough(name)}
+        if not (rows or ripe):
+            return
+        views = await self._survey() if self._desk.manner.details else []
+        seen = {name for name in memory.noticed if self._agreed(name, views)}
+        memory.noticed = {name: n for name, n in memory.noticed.items() if name not in seen | ripe}
+        await self._tell(rows | seen, self._desk.memory.lists[kind.name].swept_at)
+
+    async def _enough(self, name: str) -> int:
+        """How many detail views have to have noticed it: a few, or all where there are fewer."""
+        kind = name[1:].partition(".")[0]
+        listed = kind in self._desk.source.lists
+        return min(DETAILS, await self._desk.snapshots.listed(kind)) if listed else DETAILS
+
+    async def _survey(self) -> list[View]:
+        """A few detail views of each list, taken in like any other."""
+        desk, views = self._desk, list[View]()
+        for name in desk.source.lists:
+            ids = sorted(await desk.snapshots.listed_ids(name))
+            for record_id in ids[:: max(1, len(ids) // DETAILS)][:DETAILS]:
+                reading = await desk.read(name, record_id)
+                if isinstance(reading, Reading):
+                    await self._details.take(desk.source.kinds[name], record_id, reading)
+                    views.append((name, *desk.source.nested(reading.view)))
+        return views
+
+    @staticmethod
+    def _agreed(name: str, views: Iterable[View]) -> bool:
+        """Whether the views just read bear out what was noticed."""
+        kind, _, field = name[1:].partition(".")
+        found = [field in own for of, own, _ in views if of == kind]
+        found += [field in child.view for *_, children in views for child in children if child.kind == kind]
+        return bool(found) and all(has == (name[0] == "+") for has in found)
+
+    async def _tell(self, names: Iterable[str], since: float) -> None:
+        desk = self._desk
+        ledger = desk.ledger()
+        for sign, (suffix, visible) in SIGNS.items():
+            fields: dict[str, list[str]] = {}
+            for name in sorted(each[1:] for each in names if each[0] == sign):
+                if desk.memory.visible.get(name) is not visible:
+                    desk.memory.visible[name] = visible
+                    fields.setdefault(name.partition(".")[0], []).append(name.partition(".")[2])
+            if fields:
+                bounds = Bounds(since, desk.now())
+                ledger.say_source(desk.memory, suffix, {"fields": fields}, bounds=bounds)
+        await desk.commit(ledger)
