@@ -110,6 +110,7 @@ class Nursery:
         self._process.stdin.write(json.dumps(order).encode() + b"\n")
         async with asyncio.timeout(START_S):
             pid = await self._births.get()
+        assert pid, "the nursery has ended: its stderr says why (does poller.cli import?)"
         running = self._living[pid]
         running.log, running.log_from = log, log_from
         return running
@@ -124,6 +125,7 @@ class Nursery:
                 self._births.put_nowait(int(pid))
             else:
                 self._living.pop(int(pid)).ended.set_result(int(code[0]))
+        self._births.put_nowait(0)  # it has ended itself
 
     async def close(self) -> None:
         """Kill whatever still lives, and end."""

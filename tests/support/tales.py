@@ -207,6 +207,7 @@ class Tale:
 
     async def settle(self, window: Window) -> None:
         """Wait until what is due was told and every record that moved was read again."""
+        await wait_until(lambda: self.url or self.home.server_url(), "a server", SETTLE_S)
         after = max(window.after, self.asked())
         for record in sorted(window.records):
             row = self.sim.world.rows[record]
