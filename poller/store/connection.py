@@ -104,7 +104,7 @@ def translated() -> Iterator[None]:
         raise StoreUnavailable(msg) from exc
     except faults.RedisError as exc:
         text = _said(exc)
-        if text.startswith(_NOT_NOW_CODES):
+        if text.partition(" ")[0] in _NOT_NOW_CODES:
             msg = f"Redis cannot take this now: {text}"
             raise StoreUnavailable(msg) from exc
         msg = f"Redis refused: {text}"

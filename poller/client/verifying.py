@@ -1,4 +1,4 @@
-"""For other people's services: `verify` what a webhook brings."""
+"""`verify`: whether a webhook request is from a poller that knows the secret, and its event."""
 
 import hmac
 import time

@@ -1,0 +1,257 @@
+"""`subscribe`: the events of all sources, as a group of consumers, each handled to its end or handed on."""
+
+import asyncio
+import itertools
+import os
+import secrets
+import socket
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import cached_property, partial
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel
+
+from poller.errors import StoreError, StoreUnavailable
+from poller.model import CloudEvent, Entry, loads
+from poller.store.connection import Connection
+from poller.store.groups import Group
+from poller.store.keys import Keys
+from poller.store.streams import Streams
+from poller.watch.sources import SOURCES
+
+AT_ONCE = 256
+"""Entries that are read ahead of the loop; what is not reached goes to another consumer after `idle_s`."""
+ACK_AT_MOST = 64
+"""Acknowledged together where the loop is fast; a crash repeats at most so many, under the same ids."""
+BLOCK_S = 5.0
+LOOK_S = 2.0
+"""How often new sources, and what dead consumers left, are looked for."""
+PAUSES_S = (0.1, 0.5, 2.0, 5.0, 15.0)
+
+ResultT = TypeVar("ResultT")
+
+_MODELS: Mapping[str, type[BaseModel]] = {
+    kind.type_prefix: kind.model for made in SOURCES.values() for kind in made.kinds.values()
+}
+
+
+@dataclass(frozen=True)
+class Message:
+    """One event of the stream. What costs time is made when it is asked for."""
+
+    entry: Entry = field(repr=False)
+
+    @property
+    def id(self) -> str:
+        """The event's id: the same whenever the same change is told, never used twice."""
+        return self.entry.event.id
+
+    @property
+    def type(self) -> str:
+        """E.g. `drum.opportunity.won`."""
+        return self.entry.event.type
+
+    @property
+    def subject(self) -> str:
+        """E.g. `opportunity/101`."""
+        return self.entry.event.subject
+
+    @property
+    def source(self) -> str:
+        """The source's name in the settings."""
+        return self.entry.source
+
+    @property
+    def body(self) -> bytes:
+        """The CloudEvent as JSON."""
+        return self.entry.event.body
+
+    @cached_property
+    def json(self) -> dict[str, Any]:
+        """The CloudEvent decoded; numbers with places are Decimal."""
+        found: dict[str, Any] = loads(self.body)
+        return found
+
+    @cached_property
+    def event(self) -> CloudEvent[Any]:
+        """The CloudEvent typed: `event.data.object` is the record's model where its type is known."""
+        model: Any = _MODELS.get(self.type.rpartition(".")[0], dict[str, Any])
+        typed: type[CloudEvent[Any]] = CloudEvent[model]
+        return typed.model_validate(self.json)
+
+
+async def subscribe(
+    redis_url: str,
+    *,
+    group: str,
+    types: Iterable[str] = ("*",),
+    sources: Iterable[str] = ("*",),
+    start: Literal["now", "oldest"] = "now",
+    prefix: str = "poller",
+    idle_s: float = 60.0,
+    tries: int = 5,
+) -> AsyncGenerator[Message, None]:
+    """Give the events of all sources, those of sources that appear later too.
+
+    An event is acknowledged when the body of the loop is through with it. Where the body raises, or the
+    process dies, the event is handed out again, to any consumer of the group, after `idle_s` seconds; after
+    `tries` times it goes to the group's own dead letters (`PREFIX:{SOURCE}:events:dead:GROUP`). A group
+    that is new begins now, or with the `oldest` event still kept. Events of one source come in order, but
+    for those that are handed out again. While Redis is away it waits.
+
+        async for message in subscribe("redis://127.0.0.1:6379", group="billing", types=["*.won"]):
+            await invoice(message.event.data.deal)
+
+    Raises:
+        StoreRefused: the server answers, but not as Redis 7.0 or newer does.
+    """
+    async with _running(redis_url, group=group, prefix=prefix, start=start, idle_s=idle_s) as reader:
+        globs, names = tuple(types), tuple(sources)
+        async with aclosing(reader.entries(names, tries)) as entries:
+            async for entry in entries:
+                if not any(fnmatchcase(entry.event.type, glob) for glob in globs):
+                    await reader.done(entry)
+                    continue
+                yield Message(entry)
+                await reader.done(entry)
+
+
+class _Reader:
+    """Reads every source ahead of the loop, keeps what is at hand its own, acknowledges in small lots."""
+
+    def __init__(self, group: Group, streams: Streams, *, start: str, idle_s: float) -> None:
+        self._group = group
+        self._streams = streams
+        self._start = start
+        self._idle_s = idle_s
+        self._queue: asyncio.Queue[tuple[Entry, int] | Exception] = asyncio.Queue(maxsize=AT_ONCE)
+        self._at_hand: dict[str, dict[str, None]] = {}
+        self._finished: dict[str, list[str]] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    async def entries(self, names: tuple[str, ...], tries: int) -> AsyncGenerator[Entry, None]:
+        """Each entry once, those that were handed out too often buried."""
+        self._tasks[""] = asyncio.create_task(self._guarded(self._look(names)))
+        self._tasks["."] = asyncio.create_task(self._guarded(self._touch()))
+        while True:
+            if self._queue.empty():
+                await self._acknowledge()
+            found = await self._queue.get()
+            if isinstance(found, Exception):
+                raise found
+            entry, tried = found
+            if tried > tries:
+                await self._patiently(entry.source, partial(self._group.bury, entry))
+                self._at_hand[entry.source].pop(entry.place, None)
+                continue
+            yield entry
+
+    async def done(self, entry: Entry) -> None:
+        """The body is through with it."""
+        self._finished.setdefault(entry.source, []).append(entry.place)
+        if sum(map(len, self._finished.values())) >= ACK_AT_MOST:
+            await self._acknowledge()
+
+    async def close(self) -> None:
+        """Acknowledge what is done, and stop reading."""
+        with suppress(StoreError):
+            await self._acknowledge(once=True)
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        with suppress(StoreError):
+            for source in self._at_hand:
+                await self._group.leave(source)
+
+    async def _acknowledge(self, *, once: bool = False) -> None:
+        finished, self._finished = self._finished, {}
+        for source, places in finished.items():
+            if once:
+                await self._group.done(source, places)
+            else:
+                await self._patiently(source, partial(self._group.done, source, places))
+            for place in places:
+                self._at_hand[source].pop(place, None)
+
+    async def _look(self, names: tuple[str, ...]) -> None:
+        """Follow every source that is there or appears."""
+        known = False
+        while True:
+            for source in await self._patiently("", self._streams.sources):
+                wanted = any(fnmatchcase(source, name) for name in names)
+                if wanted and source not in self._tasks:
+                    # A source that appears later is new for the group: none of its events may be missed.
+                    start = "0" if known else self._start
+                    self._tasks[source] = asyncio.create_task(self._guarded(self._follow(source, start)))
+            known = True
+            await asyncio.sleep(LOOK_S)
+
+    async def _follow(self, source: str, start: str) -> None:
+        hand = self._at_hand.setdefault(source, {})
+        await self._patiently(source, partial(self._group.join, source, start=start))
+        look_at = 0.0
+        loop = asyncio.get_running_loop()
+        while True:
+            if loop.time() >= look_at:
+                left = await self._patiently(source, partial(self._take_over, source))
+                look_at = loop.time() + (0.0 if left else min(LOOK_S, self._idle_s / 2))
+            else:
+                left = [(entry, 1) for entry in await self._patiently(source, partial(self._read, source))]
+            for entry, tried in left:
+                if entry.place not in hand:
+                    hand[entry.place] = None
+                    await self._queue.put((entry, tried))
+
+    async def _read(self, source: str) -> list[Entry]:
+        return await self._group.read(source, count=AT_ONCE, block_s=min(BLOCK_S, self._idle_s / 2))
+
+    async def _take_over(self, source: str) -> list[tuple[Entry, int]]:
+        return await self._group.take_over(source, idle_s=self._idle_s, count=AT_ONCE)
+
+    async def _touch(self) -> None:
+        """What is at hand is not left: nobody may take it over while the body is slow."""
+        while True:
+            await asyncio.sleep(self._idle_s / 3)
+            for source, places in list(self._at_hand.items()):
+                await self._patiently(source, partial(self._group.touch, source, list(places)))
+
+    async def _guarded(self, work: Any) -> None:
+        try:
+            await work
+        except Exception as exc:  # noqa: BLE001 -- raised again by who reads the queue
+            await self._queue.put(exc)
+
+    async def _patiently(self, source: str, work: Callable[[], Awaitable[ResultT]]) -> ResultT:
+        """Try until Redis is there; a group that its server forgot is made again, from the oldest entry."""
+        pauses = itertools.chain(PAUSES_S, itertools.repeat(PAUSES_S[-1]))
+        while True:
+            try:
+                return await work()
+            except StoreUnavailable:
+                await asyncio.sleep(next(pauses))
+            except StoreError as exc:
+                if "NOGROUP" not in str(exc):
+                    raise
+                await self._group.join(source, start="0")
+
+
+@asynccontextmanager
+async def _running(
+    redis_url: str, *, group: str, prefix: str, start: str, idle_s: float
+) -> AsyncGenerator[_Reader, None]:
+    connection, keys = Connection.open(redis_url), Keys(prefix)
+    consumer = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+    reader = _Reader(
+        Group(connection, keys, group=group, consumer=consumer),
+        Streams(connection, keys),
+        start="$" if start == "now" else "0",
+        idle_s=idle_s,
+    )
+    try:
+        yield reader
+    finally:
+        await reader.close()
+        await connection.close()

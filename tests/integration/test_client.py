@@ -1,0 +1,157 @@
+"""`poller.subscribe` as a service uses it: acknowledged after the body, taken over, buried, followed."""
+
+import asyncio
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+import redis.asyncio
+from waiting import wait_until
+
+from poller import Message, subscribe
+from poller.model import Event, fields_of
+from poller.store.keys import Keys
+from poller.watch.events import Bounds, Known, make
+from poller.watch.sources.drum import KINDS
+
+KEYS = Keys()
+
+
+def won(number: int, type_: str = "drum.opportunity.won") -> Event:
+    """One event."""
+    return make(
+        Known(),
+        source="/drum/acme",
+        subject=f"opportunity/{number}",
+        type_=type_,
+        bounds=Bounds(1.0, 2.0),
+        object_={"id": number, "name": f"Deal {number}"},
+        deal={"client": "Acme", "amount": "1.10", "currency": "AUD"},
+        detected_at=2.0,
+    )
+
+
+class Desk:
+    """Puts events into streams as poller does, and looks at a group."""
+
+    def __init__(self, url: str) -> None:
+        self.redis = redis.asyncio.Redis.from_url(url)
+
+    async def put(self, *events: Event, source: str = "acme") -> None:
+        await self.redis.sadd(KEYS.sources(), source)
+        for event in events:
+            await self.redis.xadd(KEYS.events(source), dict(fields_of(event)))
+
+    async def pending(self, group: str = "g", source: str = "acme") -> int:
+        return (await self.redis.xpending(KEYS.events(source), group))["pending"]
+
+
+@pytest.fixture
+async def desk(redis_url: str):
+    """A server with streams."""
+    made = Desk(redis_url)
+    yield made
+    await made.redis.aclose()
+
+
+async def taken(url: str, count: int, **how: object) -> list[Message]:
+    """The next messages of a group."""
+    found: list[Message] = []
+    async with asyncio.timeout(20), aclosing(subscribe(url, group="g", **how)) as messages:
+        async for message in messages:
+            found.append(message)
+            if len(found) == count:
+                break
+    return found
+
+
+async def test_events_are_typed_exact_and_acknowledged_after_the_body(desk: Desk, redis_url: str) -> None:
+    """The last one is not acknowledged when the loop is left in its body."""
+    await desk.put(won(1), won(2), won(3))
+    found = await taken(redis_url, 3, start="oldest")
+    assert [message.subject for message in found] == ["opportunity/1", "opportunity/2", "opportunity/3"]
+    event = found[0].event
+    assert isinstance(event.data.object, KINDS["opportunity"].model)
+    assert (event.data.object.name, event.data.deal.amount) == ("Deal 1", "1.10")
+    assert await desk.pending() == 1
+
+
+async def test_a_type_that_is_not_asked_for_is_passed_over(desk: Desk, redis_url: str) -> None:
+    """Globs over the type; what does not match is acknowledged unseen."""
+    await desk.put(won(1, "drum.opportunity.updated"), won(2))
+    [message] = await taken(redis_url, 1, start="oldest", types=["*.won"])
+    assert message.subject == "opportunity/2"
+    assert await desk.pending() == 1
+
+
+async def test_a_new_group_begins_now_and_goes_on_where_it_was(desk: Desk, redis_url: str) -> None:
+    """What was there before is not told; what comes while nobody listens is."""
+    await desk.put(won(1))
+    listening = asyncio.create_task(taken(redis_url, 1))
+
+    async def joined() -> bool:
+        return bool(await desk.redis.xinfo_groups(KEYS.events("acme")))
+
+    await wait_until(joined, "the group is there")
+    await desk.put(won(2), won(3))
+    assert [message.subject for message in await listening] == ["opportunity/2"]
+    again = await taken(redis_url, 2, idle_s=0.2)
+    assert {message.subject for message in again} == {"opportunity/2", "opportunity/3"}
+
+
+async def test_what_a_dead_consumer_left_is_taken_over(desk: Desk, redis_url: str) -> None:
+    """Entries of a consumer that never comes back go to who is there, once they are idle."""
+    await desk.put(*map(won, range(20)))
+    await desk.redis.xgroup_create(KEYS.events("acme"), "g", id="0")
+    await desk.redis.xreadgroup("g", "dead", {KEYS.events("acme"): ">"}, count=20)
+    found = await taken(redis_url, 20, idle_s=0.2)
+    assert sorted(int(message.subject.partition("/")[2]) for message in found) == list(range(20))
+
+
+async def test_a_poisonous_entry_is_buried_after_its_tries(desk: Desk, redis_url: str) -> None:
+    """What fails every time goes to the group's dead letters, and the rest goes on."""
+    await desk.put(won(1), won(2))
+    handled: list[str] = []
+
+    async def consume() -> None:
+        async with aclosing(subscribe(redis_url, group="g", start="oldest", idle_s=0.1, tries=2)) as messages:
+            async for message in messages:
+                if message.subject == "opportunity/1":
+                    msg = "poison"
+                    raise RuntimeError(msg)
+                handled.append(message.subject)
+
+    async def buried() -> bool:
+        task = asyncio.create_task(consume())
+        await asyncio.wait({task}, timeout=0.5)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return bool(await desk.redis.xlen(KEYS.group_dead("acme", "g"))) and "opportunity/2" in handled
+
+    await wait_until(buried, "the poison is buried and the other handled", timeout_s=20)
+    assert await desk.redis.xlen(KEYS.group_dead("acme", "g")) == 1
+
+
+async def test_a_source_that_appears_later_is_followed_from_its_first_event(
+    desk: Desk, redis_url: str
+) -> None:
+    """No restart is needed for a new account, and none of its events is missed."""
+    await desk.put(won(1))
+    listening = asyncio.create_task(taken(redis_url, 2, start="oldest"))
+
+    async def first_is_out() -> bool:
+        groups = await desk.redis.xinfo_groups(KEYS.events("acme"))
+        return bool(groups) and groups[0]["entries-read"] == 1
+
+    await wait_until(first_is_out, "the first event was read")
+    await desk.put(won(7), source="later")
+    assert {message.source for message in await listening} == {"acme", "later"}
+
+
+def test_the_package_offers_what_it_says() -> None:
+    """The public names are sorted and there."""
+    import poller  # noqa: PLC0415 -- it is the subject
+
+    assert poller.__all__ == sorted(poller.__all__)
+    assert all(hasattr(poller, name) for name in poller.__all__)
+    assert (Path(poller.__file__).parent / "py.typed").exists()
