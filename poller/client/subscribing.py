@@ -127,7 +127,7 @@ class _Reader:
         self._streams = streams
         self._start = start
         self._idle_s = idle_s
-        self._queue: asyncio.Queue[tuple[Entry, int] | Exception] = asyncio.Queue(maxsize=AT_ONCE)
+        self._queue: asyncio.Queue[tuple[Entry, bool] | Exception] = asyncio.Queue(maxsize=AT_ONCE)
         self._at_hand: dict[str, dict[str, None]] = {}
         self._finished: dict[str, list[str]] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -142,8 +142,8 @@ class _Reader:
             found = await self._queue.get()
             if isinstance(found, Exception):
                 raise found
-            entry, tried = found
-            if tried > tries:
+            entry, left = found
+            if left and await self._patiently(entry.source, partial(self._group.tried, entry)) >= tries:
                 await self._patiently(entry.source, partial(self._group.bury, entry))
                 self._at_hand[entry.source].pop(entry.place, None)
                 continue
@@ -196,19 +196,19 @@ class _Reader:
         loop = asyncio.get_running_loop()
         while True:
             if loop.time() >= look_at:
-                left = await self._patiently(source, partial(self._take_over, source))
-                look_at = loop.time() + (0.0 if left else min(LOOK_S, self._idle_s / 2))
+                found, left = await self._patiently(source, partial(self._take_over, source)), True
+                look_at = loop.time() + (0.0 if found else min(LOOK_S, self._idle_s / 2))
             else:
-                left = [(entry, 1) for entry in await self._patiently(source, partial(self._read, source))]
-            for entry, tried in left:
+                found, left = await self._patiently(source, partial(self._read, source)), False
+            for entry in found:
                 if entry.place not in hand:
                     hand[entry.place] = None
-                    await self._queue.put((entry, tried))
+                    await self._queue.put((entry, left))
 
     async def _read(self, source: str) -> list[Entry]:
         return await self._group.read(source, count=AT_ONCE, block_s=min(BLOCK_S, self._idle_s / 2))
 
-    async def _take_over(self, source: str) -> list[tuple[Entry, int]]:
+    async def _take_over(self, source: str) -> list[Entry]:
         return await self._group.take_over(source, idle_s=self._idle_s, count=AT_ONCE)
 
     async def _touch(self) -> None:

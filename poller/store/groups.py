@@ -54,22 +54,27 @@ class Group:
                 found += entries_of(source, part)
         return found
 
-    async def take_over(self, source: str, *, idle_s: float, count: int) -> list[tuple[Entry, int]]:
-        """Entries that a consumer left pending for `idle_s`, with how often each was handed out."""
-        key = self._keys.events(source)
+    async def take_over(self, source: str, *, idle_s: float, count: int) -> list[Entry]:
+        """Entries that a consumer left pending for `idle_s`."""
         with translated():
             _, rows, *_ = await self._redis.xautoclaim(
-                key, self._group, self._consumer, min_idle_time=int(idle_s * 1000), count=count
+                self._keys.events(source),
+                self._group,
+                self._consumer,
+                min_idle_time=int(idle_s * 1000),
+                count=count,
             )
-            entries = list(entries_of(source, rows))
-            if not entries:
-                return []
-            pending = await self._redis.xpending_range(
-                key, self._group, min=entries[0].place, max=entries[-1].place, count=10 * count,
-                consumername=self._consumer,
-            )  # fmt: skip
-        tries = {each["message_id"].decode(): each["times_delivered"] for each in pending}
-        return [(entry, tries.get(entry.place, 1)) for entry in entries]
+        return list(entries_of(source, rows))
+
+    async def tried(self, entry: Entry) -> int:
+        """Count that an entry which was left before is tried once more; how often that was.
+
+        Redis counts how often an entry was handed out, which the neighbours of a poisonous one are too.
+        """
+        with translated():
+            return int(
+                await self._redis.hincrby(self._keys.group_tries(entry.source, self._group), entry.place, 1)
+            )
 
     async def touch(self, source: str, places: Iterable[str]) -> None:
         """Say that these are still being worked on, so that nobody takes them over."""
@@ -83,8 +88,12 @@ class Group:
 
     async def done(self, source: str, places: Iterable[str]) -> None:
         """Acknowledge."""
+        wanted = list(places)
         with translated():
-            await self._redis.xack(self._keys.events(source), self._group, *places)
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.xack(self._keys.events(source), self._group, *wanted)
+                pipe.hdel(self._keys.group_tries(source, self._group), *wanted)
+                await pipe.execute()
 
     async def bury(self, entry: Entry) -> None:
         """Move an entry to the group's own dead letters."""
@@ -97,6 +106,7 @@ class Group:
                     maxlen=DEAD_MOST,
                 )
                 pipe.xack(key, self._group, entry.place)
+                pipe.hdel(self._keys.group_tries(entry.source, self._group), entry.place)
                 await pipe.execute()
 
     async def leave(self, source: str) -> None:

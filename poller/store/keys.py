@@ -26,6 +26,10 @@ class Keys:
         """Stream: what a consumer group of the client gave up on."""
         return f"{self.prefix}:{{{source}}}:events:dead:{group}"
 
+    def group_tries(self, source: str, group: str) -> str:
+        """Hash: entry that a consumer of the client left -> how often it was tried again."""
+        return f"{self.prefix}:{{{source}}}:events:tries:{group}"
+
     def head(self, source: str) -> str:
         """Hash: version, last commit, and what the source as a whole remembers."""
         return f"{self.prefix}:{{{source}}}:head"
