@@ -132,7 +132,7 @@ async def test_kill_9_at_random_moments(tmp_path: Path, pytestconfig: pytest.Con
 @pytest.mark.timeout(1800)
 async def test_kill_9_of_the_server_too(tmp_path: Path, pytestconfig: pytest.Config) -> None:
     """The server dies with its poller or without it: what its file lost is found again, under the same id."""
-    most = 40 if pytestconfig.getoption("--long") else 8
+    most = 40 if pytestconfig.getoption("--long") else 6
     async with staged(tmp_path, seed=4) as stage:
         while stage.blows < most:
             window = stage.tale.live(AT_ONCE)
@@ -151,7 +151,7 @@ async def test_lost_replies_of_redis(
     tmp_path: Path, real_server: RealServer, redis_url: str, pytestconfig: pytest.Config
 ) -> None:
     """Redis does what it was told and its reply is lost: nothing is done twice, and nothing stays open."""
-    most = 1_000 if pytestconfig.getoption("--long") else 20
+    most = 1_000 if pytestconfig.getoption("--long") else 15
     async with (
         fault_proxy(path=real_server.socket) as proxy,
         staged(tmp_path, redis_url=proxy.url, ours=redis_url, seed=5) as stage,
