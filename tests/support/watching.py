@@ -1,11 +1,12 @@
 """One source watched from a test: the real wing, a real store, a simulator over real HTTP, no schedule."""
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any
 
 from poller.errors import Limited, UpstreamError
 from poller.model import loads
+from poller.simulators import Options, serve
 from poller.store.connection import Connection
 from poller.store.keys import Keys
 from poller.store.leases import Leases
@@ -90,6 +91,16 @@ class Watched:
             self._read = found[-1][0].decode()
         return [loads(fields[b"event"]) for _, fields in found]
 
+    async def told(self) -> list[tuple[str, str]]:
+        """Type and subject of the events that came since the last call."""
+        return [(event["type"], event["subject"]) for event in await self.events()]
+
+    async def cycle(self) -> list[tuple[str, str]]:
+        """Sweep every list, read every detail; type and subject of what came of it."""
+        await self.sweep()
+        await self.details()
+        return await self.told()
+
     async def known(self, subject: str) -> Known | None:
         """What is kept of a record."""
         kind, _, record_id = subject.partition("/")
@@ -130,3 +141,40 @@ async def watching(
     finally:
         await source.close()
         await leases.release(keys.source_lease(name), fence)
+
+
+@asynccontextmanager
+async def drum(
+    connection: Connection,
+    *,
+    records: int = 4,
+    seed: int = 3,
+    world: Any = None,
+    begin: bool = True,
+    account: Mapping[str, Any] | None = None,
+    manner: Mapping[str, Any] | None = None,
+    **switches: Any,
+) -> AsyncIterator[tuple[Any, Watched]]:
+    """A simulated Drum and a source that watches it; with `begin` after its baseline, details and all."""
+    options = Options(records=records, seed=seed)
+    async with (
+        serve("drum", world, options=options, **switches) as sim,
+        watching(
+            connection,
+            Keys(),
+            kind="drum",
+            url=sim.url,
+            token=sim.token,
+            timeout_s=2,
+            account=account,
+            **(manner or {}),
+        ) as watched,
+    ):
+        if begin:
+            await watched.cycle()
+        yield sim, watched
+
+
+def again(connection: Connection, sim: Any, **how: Any) -> AbstractAsyncContextManager[Watched]:
+    """The same source, watched anew from what Redis keeps."""
+    return watching(connection, Keys(), kind="drum", url=sim.url, token=sim.token, timeout_s=2, **how)
