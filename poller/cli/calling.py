@@ -1,0 +1,236 @@
+"""One source as `poller check` sees it: what its token may read, how large it is, how fast it can be read."""
+
+import asyncio
+import math
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from poller.app.reckoning import Allowance, Load, advice, reckon
+from poller.app.standing import Inspector, load_of, same_host
+from poller.app.wiring import manner_of, purse_of, source_of
+from poller.errors import Limited, PollerError, Refused, StoreError, Unreachable
+from poller.store.snapshots import Snapshots
+from poller.watch.purse import Purse
+from poller.watch.sources import SOURCES, Source
+from poller.watch.sources.base import Page, Reading, decoded
+
+from .checking import Step, Tell
+from .reach import Store, patience
+from .status import span
+
+WAIT_S = 60.0
+"""How long one request may take to be allowed and answered."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """One list, by its first page (and its second, where that tells more) and one detail."""
+
+    kind: str
+    records: int
+    exact: bool
+    """False: there are more than that."""
+    page: int
+    """Rows of the first page."""
+    asked: int
+    pages: int
+    fields: tuple[str, ...]
+    hidden: tuple[str, ...]
+    """Documented amounts and counters that neither view shows."""
+    missed: bool
+    """Whether the main amounts are among them: events would carry no money."""
+    page_ms: int
+    detail_ms: int | None
+
+
+async def look_at_source(store: Store, name: str, tell: Tell) -> None:
+    """Call one source, and reckon what reading it takes."""
+    given = store.settings.sources[name]
+    step = f"source {name}"
+    if given.kind not in SOURCES:
+        known = ", ".join(SOURCES)
+        tell(
+            Step(
+                step=step,
+                state="failed",
+                said=f"kind {given.kind} is not known",
+                remedy=f"use one of: {known}",
+            )
+        )
+        return
+    source = source_of(name, given)
+    try:
+        purse = purse_of(name, given, store.connection, store.keys)
+        seen = [await _list(store, name, source, purse, kind) for kind in source.lists]
+    except (PollerError, TimeoutError) as exc:
+        tell(Step(step=step, state="failed", said=str(exc) or _late(), remedy=_remedy(exc, name)))
+        return
+    finally:
+        await source.close()
+    for each in seen:
+        _tell_list(step, each, tell)
+    await _tell_pace(store, name, seen, tell)
+
+
+def _late() -> str:
+    return f"no request was allowed and answered within {WAIT_S:g} s: the budget may be used up"
+
+
+def _remedy(exc: BaseException, name: str) -> str:
+    where = f"[sources.{name}]"
+    match exc:
+        case Refused(status=401):
+            return f"put a valid token into {where}"
+        case Refused():
+            return "give the token's user the right to read the API, or use another's token"
+        case Limited() | TimeoutError():
+            return "wait that long; `poller status` shows the budget, and lowering it avoids this"
+        case Unreachable():
+            return f"check base_url and proxy of {where}, and this machine's network"
+        case StoreError():
+            return "see above"
+        case _:
+            return f"check base_url of {where}: does it lead to the API?"
+
+
+# --- one list -----------------------------------------------------------------------------------
+
+
+async def _list(store: Store, name: str, source: Source, purse: Purse, kind: str) -> Seen:
+    asked = manner_of(store.settings.sources[name]).page_size
+    first, second = await _pages(source, purse, kind, asked)
+    told = source.kinds[kind]
+    row = decoded(told, first.raws[0]) if first.raws else {}
+    detail, detail_ms = await _detail(source, purse, kind, first.ids) if first.ids else ({}, None)
+    known = await _known(store, name, kind)
+    page = len(first.ids)
+    records, exact = _records(first, second, known)
+    shown = {*row, *detail}
+    return Seen(
+        kind=kind,
+        records=records,
+        exact=exact,
+        page=page,
+        asked=asked,
+        pages=max(1, math.ceil(records / page)) if page else 1,
+        fields=tuple(sorted(shown)),
+        hidden=tuple(sorted(told.shape.numbers - shown)) if shown else (),
+        missed=bool(shown) and bool((told.shape.numbers & told.model.model_fields.keys()) - shown),
+        page_ms=round((first.ended - first.started) * 1000),
+        detail_ms=detail_ms,
+    )
+
+
+async def _pages(source: Source, purse: Purse, kind: str, asked: int) -> tuple[Page, Page | None]:
+    """The first page, and the second where only that tells whether the first was the whole list."""
+    async with asyncio.timeout(WAIT_S), patience(f"{source.name}: reading the first page of {kind}"):
+        ticket = await purse.ticket("confirm", 1)
+        try:
+            async with aclosing(source.pages(kind, size=asked, ticket=ticket)) as pages:
+                first = await anext(pages, None) or Page((), (), time.time(), time.time())
+                enough = not first.ids or len(first.ids) >= asked or first.total is not None
+                return first, None if enough else await anext(pages, None)
+        finally:
+            await ticket.close()
+
+
+async def _detail(
+    source: Source, purse: Purse, kind: str, ids: Sequence[str]
+) -> tuple[Mapping[str, Any], int | None]:
+    async with asyncio.timeout(WAIT_S), patience(f"{source.name}: reading {kind}/{ids[0]}"):
+        ticket = await purse.ticket("confirm", 1)
+        try:
+            found = await source.read(kind, ids[0], ticket=ticket)
+        finally:
+            await ticket.close()
+    if not isinstance(found, Reading):
+        return {}, None
+    return found.view, round((found.ended - found.started) * 1000)
+
+
+async def _known(store: Store, name: str, kind: str) -> int | None:
+    """How many records the last complete reading of this list found, if there was one."""
+    memory = await Inspector(store.settings, store.connection, store.keys).memory(name)
+    if not memory.lists[kind].swept_at:
+        return None
+    return await Snapshots(store.connection, store.keys, name, fence=0).listed(kind)
+
+
+def _records(first: Page, second: Page | None, known: int | None) -> tuple[int, bool]:
+    """(records, whether that is all of them)."""
+    seen = len({*first.ids, *(second.ids if second else ())})
+    if first.total is not None:
+        return first.total, True
+    if known is not None:
+        return max(known, seen), True
+    # A server that cuts pages at what the first one shows cuts the second one there too.
+    return seen, second is None or len(second.ids) < len(first.ids) or set(second.ids) <= set(first.ids)
+
+
+def _tell_list(step: str, seen: Seen, tell: Tell) -> None:
+    tell(Step(step=step, state="ok", said=_words(seen), facts=asdict(seen)))
+    if seen.missed:
+        remedy = "give the token's user the right to see them, if events shall carry them"
+        told = f"{seen.kind}: the token does not show {', '.join(seen.hidden)}"
+        tell(Step(step=step, state="warning", said=told, remedy=remedy))
+
+
+def _words(seen: Seen) -> str:
+    if not seen.records:
+        return f"{seen.kind}: no records; the list is empty, or the token sees none of it"
+    parts = [f"{'' if seen.exact else 'more than '}{seen.records} records"]
+    if seen.pages > 1 or not seen.exact:
+        parts.append(f"{seen.page} a page ({seen.asked} asked)")
+    parts.append(f"a page in {seen.page_ms} ms")
+    if seen.detail_ms is not None:
+        parts.append(f"a detail in {seen.detail_ms} ms")
+    return f"{seen.kind}: {', '.join(parts)}, {len(seen.fields)} fields"
+
+
+# --- how fast -------------------------------------------------------------------------------------
+
+
+async def _tell_pace(store: Store, name: str, seen: Sequence[Seen], tell: Tell) -> None:
+    """What a sweep and a round of details take within the budget, shared with the host's other sources."""
+    given, step = store.settings.sources[name], f"source {name}"
+    mine = load_of(
+        name, given, pages=[each.pages for each in seen], records=sum(each.records for each in seen)
+    )
+    loads = [mine, *await _others(store, name)]
+    allowance = Allowance(limit=given.budget.count, window_s=given.budget.window.total_seconds())
+    reckoned = reckon(loads, allowance)
+    period_s = mine.every_s * reckoned.stretch
+    exact = all(each.exact for each in seen)
+    sweep = f"a sweep takes {'' if exact else 'more than '}{mine.requests} requests, every {span(period_s)}"
+    shared = f", with {len(loads) - 1} more on this host" if len(loads) > 1 else ""
+    share = f"sweeps use {reckoned.sweeps_share:.0%} of the budget {given.budget}{shared}"
+    facts = {**asdict(mine), "exact": exact, "period_s": period_s, **asdict(reckoned)}
+    said = f"{sweep}; {share}; {_round(mine, reckoned.round_s, exact=exact)}"
+    remedy = advice(mine, loads, allowance)
+    tell(Step(step=step, state="warning" if remedy else "ok", said=said, remedy=remedy, facts=facts))
+
+
+def _round(load: Load, round_s: float | None, *, exact: bool) -> str:
+    if not load.records:
+        return "no details are read"
+    if round_s is None:
+        return "nothing is left for details"
+    if exact:
+        return f"each of the {load.records} details is read every {span(round_s)}"
+    return f"each of more than {load.records} details is read every {span(round_s)}, or less often"
+
+
+async def _others(store: Store, name: str) -> list[Load]:
+    """The other sources that draw on the same budget, as far as they are known."""
+    inspector, found = Inspector(store.settings, store.connection, store.keys), []
+    for each, given in store.settings.sources.items():
+        if each == name or given.kind not in SOURCES or not same_host(given, store.settings.sources[name]):
+            continue
+        memory = await inspector.memory(each)
+        known = Snapshots(store.connection, store.keys, each, fence=0)
+        records = sum([await known.listed(kind) for kind in memory.lists])
+        found.append(load_of(each, given, pages=[at.pages for at in memory.lists.values()], records=records))
+    return found

@@ -1,0 +1,147 @@
+"""`poller check`: each step is told, each failure names its remedy, and each request is paid."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import Commands, Said, crm, service
+from hookside import receiving
+
+from poller.store.connection import Connection
+from poller.store.keys import Keys
+
+
+@pytest.fixture
+def call(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Commands:
+    """The command line, with a settings file of its own."""
+    return Commands(tmp_path / "poller.toml", capsys)
+
+
+def step(said: Said, name: str, word: str = "") -> dict[str, Any]:
+    """The step of a name whose words hold `word`."""
+    found = [each for each in said.json["steps"] if each["step"] == name and word in each["said"]]
+    assert found, f"no step {name!r} says {word!r}: {json.dumps(said.json, indent=1)}"
+    result: dict[str, Any] = found[0]
+    return result
+
+
+async def test_all_is_well(call: Commands, redis_url: str) -> None:
+    """What works is said with its figures, and the exit code is 0; the receiver hears nothing."""
+    async with crm(records=240) as world, receiving() as hook:
+        call.settings(redis=redis_url, crm=world.url, receiver=hook.url)
+        asked = len(list(world.requests))
+        said = await call("check", "--json")
+        assert (said.code, said.json["well"]) == (0, True)
+        assert step(said, "redis")["facts"]["policy"] == "noeviction"
+        deals = step(said, "source acme", "opportunity: 160 records")["facts"]
+        assert (deals["page"], deals["asked"], deals["exact"]) == (100, 500, True)
+        pace = step(said, "source acme", "a sweep takes 5 requests")["facts"]
+        assert (pace["requests"], pace["records"]) == (5, 240)
+        assert step(said, "webhook billing", "127.0.0.1")["state"] == "ok"
+        assert hook.got == []
+        sent = len(list(world.requests)) - asked
+        connection = Connection.open(redis_url)
+        paid = await connection.commands.zcard(Keys().budget(world.url.removeprefix("http://"), "default"))
+        await connection.close()
+        assert sent == 6
+        assert paid >= sent
+        words = await call("check")
+        assert words.code == 0
+        assert words.lines[0].startswith("ok      settings: 1 source, 1 webhook, a Redis of your own")
+
+
+async def test_beside_the_service(call: Commands, redis_url: str) -> None:
+    """While the service runs, the counts are those of its last complete reading."""
+    async with crm() as world:
+        call.settings(redis=redis_url, crm=world.url)
+        async with service(call.config):
+            said = await call("check", "--json")
+            assert said.code == 0
+            assert step(said, "source acme", "opportunity: 20 records")["facts"]["exact"] is True
+
+
+async def test_a_refused_token(call: Commands, redis_url: str) -> None:
+    """A token that is refused fails the source, with the place where another is to be put."""
+    async with crm() as world:
+        call.settings(redis=redis_url, crm=world.url)
+        world.order("expire_token")
+        said = await call("check", "--json")
+        assert said.code == 1
+        failed = step(said, "source acme", "401")
+        assert (failed["state"], failed["remedy"]) == ("failed", "put a valid token into [sources.acme]")
+
+
+async def test_fields_that_the_token_does_not_show(call: Commands, redis_url: str) -> None:
+    """Where a token may not see the money, the missing fields are named."""
+    async with crm() as world:
+        world.set(hidden_keys=("amount", "total_budget"))
+        call.settings(redis=redis_url, crm=world.url)
+        said = await call("check", "--json")
+        assert said.code == 0
+        warned = step(said, "source acme", "opportunity: the token does not show amount, ")
+        assert warned["state"] == "warning"
+
+
+async def test_what_is_not_there(call: Commands, redis_url: str) -> None:
+    """A CRM that does not answer and a receiver that does not resolve fail with their remedies."""
+    call.settings(redis=redis_url, crm="http://127.0.0.1:9", receiver="https://nope.invalid/hook")
+    said = await call("check", "--json")
+    assert said.code == 1
+    assert "check base_url and proxy of [sources.acme]" in step(said, "source acme")["remedy"]
+    assert "nope.invalid does not resolve" in step(said, "webhook billing")["said"]
+
+
+async def test_a_private_receiver(call: Commands, redis_url: str) -> None:
+    """A receiver on a private address fails, and the remedy names allow_private."""
+    call.settings(redis=redis_url, crm="http://127.0.0.1:9", receiver="http://127.0.0.1:9/hook")
+    text = call.config.read_text().replace('allow_private = ["127.0.0.0/8"]', "")
+    call.config.write_text(text)
+    said = await call("check", "--json")
+    refused = step(said, "webhook billing")
+    assert refused["state"] == "failed"
+    assert "allow_private of [webhooks.billing]" in refused["remedy"]
+
+
+async def test_redis_that_is_away(call: Commands, tmp_path: Path) -> None:
+    """Without Redis no CRM is asked, since nothing can be paid; the rest is looked at all the same."""
+    async with crm() as world:
+        call.settings(redis=f"unix://{tmp_path}/none", crm=world.url, receiver="https://nope.invalid/hook")
+        said = await call("check", "--json")
+        assert said.code == 1
+        assert step(said, "redis")["state"] == "failed"
+        assert step(said, "source acme")["said"].startswith("not asked")
+        assert step(said, "webhook billing")["state"] == "failed"
+        assert list(world.requests) == []
+
+
+async def test_a_budget_that_is_too_small(call: Commands, redis_url: str) -> None:
+    """Where the budget does not suffice, the check says what to set."""
+    async with crm(records=240) as world:
+        call.settings(redis=redis_url, crm=world.url)
+        call.config.write_text(call.config.read_text().replace("6000/5m", "60/5m"))
+        said = await call("check", "--json")
+        assert said.code == 0
+        assert step(said, "source acme", "a sweep takes")["remedy"].startswith('set every = "')
+
+
+async def test_the_embedded_server_is_tried(call: Commands, tmp_path: Path) -> None:
+    """Without redis.url the embedded server is started in data_dir, used, and stopped again."""
+    async with crm() as world:
+        call.settings(redis="redis://127.0.0.1:1", crm=world.url)
+        text = call.config.read_text().replace('url = "redis://127.0.0.1:1"', "")
+        call.config.write_text(f'data_dir = "{tmp_path}/data"\n' + text)
+        for _ in range(2):
+            said = await call("check", "--json")
+            assert said.code == 0, said.out
+            assert "started for this check" in step(said, "redis")["said"]
+        assert (await call("status")).code == 69
+
+
+async def test_no_source(call: Commands, redis_url: str) -> None:
+    """Settings without a source fail, and the remedy is `poller init`."""
+    call.settings(redis=redis_url, crm="http://127.0.0.1:9")
+    call.config.write_text(f'[redis]\nurl = "{redis_url}"\n')
+    said = await call("check", "--json")
+    assert said.code == 1
+    assert "`poller init`" in step(said, "settings", "no source")["remedy"]
