@@ -35,7 +35,8 @@ from .announce import Announcer
 from .clockwork import Clockwork
 from .front import house_of
 from .keeper import Keeper
-from .wiring import endpoint_of, manner_of, purse_of, redis_url, source_of
+from .sharing import Sharing
+from .wiring import endpoint_of, manner_of, plan_of, purse_of, redis_url, source_of
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 15.0
 TRIM_S = 60.0
@@ -189,16 +190,19 @@ class Service:
         async with AsyncExitStack() as stack:
             source = source_of(name, given)
             stack.push_async_callback(source.close)
+            purse = purse_of(name, given, self.connection, self.keys)
             desk = Desk(
                 source=source,
                 source_kind=given.kind,
                 snapshots=store,
                 memory=memory,
-                purse=purse_of(name, given, self.connection, self.keys),
+                purse=purse,
                 manner=manner_of(given),
             )
             driver = Driver(
                 desk,
+                purse=purse,
+                plan=plan_of(given, Sharing(self.settings, self.connection, self.keys, name).part),
                 due=self._due[name],
                 asked=partial(snapshots.asked, self.connection, self.keys, name),
                 report=partial(self._report, name),

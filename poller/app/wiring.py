@@ -1,5 +1,6 @@
 """From settings to small values: the last place that knows the settings file's shape."""
 
+from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
 from poller.config import Settings, SourceSettings, WebhookSettings
@@ -7,7 +8,9 @@ from poller.deliver.endpoint import EndpointSettings
 from poller.store.budget import Budget
 from poller.store.connection import Connection
 from poller.store.keys import Keys
+from poller.watch.credit import Demand
 from poller.watch.desk import Manner
+from poller.watch.driver import Plan
 from poller.watch.purse import Purse
 from poller.watch.sources import SOURCES, Account, Source
 from poller.watch.upstream import REQUEST_TIMEOUT_S, Upstream
@@ -45,6 +48,12 @@ def source_of(name: str, given: SourceSettings) -> Source:
 def manner_of(given: SourceSettings) -> Manner:
     """How the source is to be read."""
     return Manner(details=given.details, emit_baseline=given.baseline == "emit", noise=given.noise)
+
+
+def plan_of(given: SourceSettings, part: Callable[[Demand, float], Awaitable[float]]) -> Plan:
+    """How often the source is to be read."""
+    every_s, max_age_s = given.every.total_seconds(), given.max_age.total_seconds()
+    return Plan(every_s=every_s, max_age_s=max_age_s, part=part)
 
 
 def endpoint_of(name: str, given: WebhookSettings) -> EndpointSettings:

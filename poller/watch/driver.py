@@ -1,8 +1,8 @@
-"""What one source does next: sweeps when they are due, details in between, what operators ask, and pauses."""
+"""What one source does next: what is worth most goes first, at its share of the host's pace; and pauses."""
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -10,16 +10,32 @@ import structlog
 from poller.errors import BadAnswer, Limited, Refused, Unreachable
 from poller.model import loads
 
+from .agenda import Agenda, Choice
+from .credit import Demand
 from .desk import Desk
 from .poll import Poll, Swept
+from .purse import Purse
+from .roster import Roster
 
 LOOK_S = 1.0
 """How often an idle source looks whether an operator asked for something."""
+TELL_S = 5.0
+"""How often word is left of how a source fares, and its share is looked at anew."""
 FIRST_PAUSE_S = 60.0
 LONGEST_PAUSE_S = 1800.0
 """A source that refuses its token is asked again after 1, 2, 4 … minutes, half an hour at most."""
 
 log = structlog.get_logger("poller.watch")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How often a source is to be read: the settings that concern it, as plain values."""
+
+    every_s: float
+    max_age_s: float
+    part: Callable[[Demand, float], Awaitable[float]]
+    """(what it asks, requests a second for all sources of its host) -> its part of them."""
 
 
 class Driver:
@@ -29,6 +45,8 @@ class Driver:
         self,
         desk: Desk,
         *,
+        purse: Purse,
+        plan: Plan,
         due: asyncio.Event,
         asked: Callable[[], Awaitable[bytes | None]],
         report: Callable[[dict[str, Any]], Awaitable[None]],
@@ -36,12 +54,19 @@ class Driver:
     ) -> None:
         self._desk = desk
         self._poll = Poll(desk)
+        self._purse = purse
+        self._plan = plan
         self._due = due
         self._asked = asked
         self._report = report
         self._swept = swept
-        self._round: deque[tuple[str, str]] = deque()
+        self._agenda = Agenda.of(
+            desk.source.lists, every_s=plan.every_s, max_age_s=plan.max_age_s, details=desk.manner.details
+        )
+        self._roster = Roster(desk, self._agenda.round)
         self._refusals = 0
+        self._blocked_until = 0.0
+        self._told_at = 0.0
         self._last: dict[str, dict[str, Any]] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -50,23 +75,18 @@ class Driver:
         Raises:
             StoreError, Fenced, Conflict: the lease or the state must be looked at again.
         """
+        self._purse.stopping = stop
         while not stop.is_set():
-            if await self._until_due(stop):
-                self._due.clear()
-                await self._cycle(stop)
-                await self._tell()
-
-    async def _until_due(self, stop: asyncio.Event) -> bool:
-        """Spend the time until the next sweep on details; True when it is due."""
-        while not (stop.is_set() or self._due.is_set()):
             while (request := await self._asked()) is not None:
                 await self._obey(loads(request))
-            if self._due.is_set():
-                break
-            await self._wait(await self._read_next())
-        return self._due.is_set() and not stop.is_set()
+            wait_s = await self._step(stop)
+            if self._desk.now() - self._told_at >= TELL_S:
+                await self._tell()
+            await self._wait(min(wait_s, LOOK_S))
 
     async def _wait(self, seconds: float) -> None:
+        """Wait so long, or until the clockwork says that a sweep may be due."""
+        self._due.clear()
         if seconds <= 0:
             return
         try:
@@ -75,26 +95,66 @@ class Driver:
         except TimeoutError:
             return
 
+    async def _step(self, stop: asyncio.Event) -> float:
+        """Do what is worth most, if its pace allows it now; else say how long to wait."""
+        now = self._desk.now()
+        if self._desk.memory.paused or now < self._blocked_until:
+            return LOOK_S
+        if self._may_read() and await self._roster.fill(self._purse.credit.per_s):
+            return 0.0
+        choice = self._agenda.next(now, self._desk.urgent if self._may_read() else ())
+        if choice is None:
+            return max(0.0, self._agenda.idle_s(now))
+        wait_s = self._wait_s(choice)
+        if wait_s > 0:
+            return wait_s
+        try:
+            if choice.what == "sweep":
+                return await self._sweep(choice.subject[0], stop)
+            return await self._read(choice)
+        except Limited as exc:
+            return self._block(exc)
+
+    def _wait_s(self, choice: Choice) -> float:
+        if choice.first and choice.what == "sweep":
+            return 0.0
+        return self._purse.wait_s(choice.cost, dearest=self._agenda.dearest, hurried=choice.first)
+
+    def _block(self, exc: Limited) -> float:
+        log.warning("source.limited", source=self._desk.source.name, reason=str(exc))
+        self._blocked_until = self._desk.now() + min(exc.retry_after or LOOK_S, LONGEST_PAUSE_S)
+        return LOOK_S
+
     # --- sweeps -------------------------------------------------------------------------------
 
-    async def _cycle(self, stop: asyncio.Event) -> None:
-        """Sweep every list once."""
-        memory = self._desk.memory
-        if memory.paused:
-            return
-        for kind in self._desk.source.lists:
-            if stop.is_set():
-                return
-            try:
-                told = await self._poll.sweep(kind)
-            except Refused as exc:
-                await self._suspend(str(exc), stop)
-                return
-            except Limited as exc:
-                log.warning("source.limited", source=self._desk.source.name, reason=str(exc))
-                return
-            await self._resume()
-            self._note(told)
+    async def _sweep(self, kind: str, stop: asyncio.Event) -> float:
+        """Sweep one list."""
+        purse, agenda = self._purse, self._agenda
+        purse.cautious, before = agenda.lists[kind].failures > 0, purse.paid
+        agenda.begun(kind, now=self._desk.now())
+        try:
+            told = await self._poll.sweep(kind)
+        except Refused as exc:
+            await self._suspend(str(exc), stop)
+            return 0.0
+        except Limited:
+            agenda.ask(kinds=[kind])
+            raise
+        finally:
+            purse.cautious = False
+        agenda.swept(
+            kind,
+            complete=told.complete,
+            cost=self._desk.memory.lists[kind].pages + 1 if told.complete else purse.paid - before,
+            records=told.records,
+            changed=told.changed,
+        )
+        await self._resume()
+        self._note(told)
+        await self._roster.swept(told)
+        if self._desk.now() - self._told_at >= LOOK_S:
+            await self._tell()
+        return 0.0
 
     def _note(self, told: Swept) -> None:
         """One line per sweep."""
@@ -105,6 +165,7 @@ class Driver:
             "reason": told.reason,
             "pages": told.pages,
             "records": told.records,
+            "period_s": round(self._agenda.lists[told.kind].period_s, 3),
         }
         say = log.info if told.complete else log.warning
         say(
@@ -122,6 +183,8 @@ class Driver:
         )
         self._swept(told)
 
+    # --- a token that is refused ------------------------------------------------------------------
+
     async def _suspend(self, reason: str, stop: asyncio.Event) -> None:
         """401 and 403 are the token's fault, never a removal: say so once and ask again later."""
         memory = self._desk.memory
@@ -135,7 +198,7 @@ class Driver:
             await self._desk.commit(ledger)
         await self._tell()
         await self._pause(pause_s, stop)
-        self._due.set()
+        self._agenda.ask()
 
     async def _pause(self, seconds: float, stop: asyncio.Event) -> None:
         until = self._desk.now() + seconds
@@ -165,50 +228,30 @@ class Driver:
 
     # --- details --------------------------------------------------------------------------------
 
-    async def _read_next(self) -> float:
-        """Read one record's detail if the budget allows it now; else say how long to wait."""
-        if not self._may_read():
-            return LOOK_S
-        ticket = await self._desk.purse.offer("detail")
-        if isinstance(ticket, float):
-            return min(ticket, LOOK_S)
-        subject = await self._next()
-        if subject is None:
-            await ticket.close()
-            return LOOK_S
-        try:
-            await self._poll.detail(*subject, ticket)
-        except (Unreachable, BadAnswer) as exc:
-            log.warning(
-                "record.unread", source=self._desk.source.name, record="/".join(subject), reason=str(exc)
-            )
-        except Limited:
-            return LOOK_S
-        except Refused as exc:
-            log.warning(
-                "record.refused", source=self._desk.source.name, record="/".join(subject), reason=str(exc)
-            )
-        return 0.0
-
     def _may_read(self) -> bool:
         """Whether ids mean this account's records now. Without details only what is still to be judged."""
         desk, memory = self._desk, self._desk.memory
         strange = not desk.trusted or any(mine.strange for mine in memory.lists.values())
-        if strange or not memory.baselined or memory.paused or memory.suspended:
+        if strange or not memory.baselined or memory.suspended:
             return False
         return desk.manner.details or bool(desk.urgent)
 
-    async def _next(self) -> tuple[str, str] | None:
-        """What has changed first, then every listed record in turn."""
-        if self._desk.urgent:
-            return next(iter(self._desk.urgent))
-        if not self._desk.manner.details:
-            return None
-        if not self._round:
-            for kind in self._desk.source.lists:
-                ids = await self._desk.snapshots.listed_ids(kind)
-                self._round.extend((kind, record_id) for record_id in sorted(ids))
-        return self._round.popleft() if self._round else None
+    async def _read(self, choice: Choice) -> float:
+        """Read one record's detail; where the budget has no room, say how long to wait."""
+        desk, subject = self._desk, choice.subject
+        ticket = await self._purse.offer("detail")
+        if isinstance(ticket, float):
+            return ticket
+        if choice.first:
+            self._roster.hint(subject)
+        before = desk.events
+        try:
+            await self._poll.detail(*subject, ticket)
+        except (Unreachable, BadAnswer, Refused) as exc:
+            what = "record.refused" if isinstance(exc, Refused) else "record.unread"
+            log.warning(what, source=desk.source.name, record="/".join(subject), reason=str(exc))
+        self._agenda.read(choice, now=desk.now(), changed=desk.events > before)
+        return 0.0
 
     # --- operators --------------------------------------------------------------------------------
 
@@ -222,7 +265,7 @@ class Driver:
             for mine in memory.lists.values():
                 mine.released = bool(mine.held or mine.strange)
         elif what == "resync":
-            self._round.clear()
+            self._roster.forget()
             for mine in memory.lists.values():
                 mine.recheck = True
         record = str(request.get("record") or "")
@@ -230,25 +273,39 @@ class Driver:
             kind, _, record_id = record.partition("/")
             self._desk.urgent = {(kind, record_id): self._desk.now(), **self._desk.urgent}
         elif what != "pause":
-            self._due.set()
+            self._agenda.ask()
         await self._desk.commit(self._desk.ledger())
         await self._tell()
 
+    # --- how it fares -----------------------------------------------------------------------------
+
     async def _tell(self) -> None:
-        """Leave word for the commands and the page."""
-        memory = self._desk.memory
-        state = "suspended" if memory.suspended else "paused" if memory.paused else "polling"
+        """Leave word for the commands and the page, and look at this source's share anew."""
+        desk, memory, agenda = self._desk, self._desk.memory, self._agenda
+        self._told_at = desk.now()
+        usage = await self._purse.budget.usage()
+        demand = agenda.demand()
+        per_s = await self._plan.part(demand, self._purse.per_s(usage.allowed))
+        self._purse.credit.per_s = per_s
         held = {kind: mine.held for kind, mine in memory.lists.items() if mine.held}
         strange = [kind for kind, mine in memory.lists.items() if mine.strange]
+        state = "suspended" if memory.suspended else "paused" if memory.paused else "polling"
         await self._report(
             {
-                "at": self._desk.now(),
+                "at": desk.now(),
                 "state": "held" if (held or strange) and state == "polling" else state,
                 "reason": memory.suspended,
                 "held": held,
                 "strange": strange,
                 "baselined": memory.baselined,
                 "lists": self._last,
-                "urgent": len(self._desk.urgent),
+                "urgent": len(desk.urgent),
+                "spent": self._purse.spent(),
+                "refusals": usage.refusals,
+                "blocked_s": usage.blocked_s,
+                "pace": {"per_s": per_s, "weight": demand.weight, "most_per_s": demand.most_per_s},
+                "period_s": max(each.period_s for each in agenda.lists.values()),
+                "details": self._roster.told(),
+                "delay": {"expected_s": agenda.expected_s(per_s), "observed_s": agenda.observed_s},
             }
         )

@@ -9,6 +9,7 @@ and a burst's further changes say nothing about how often bursts begin.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 DAY_S = 86_400.0
 GUESS_PER_S = 0.2 / DAY_S
@@ -98,6 +99,14 @@ class Population:
         self._rates.clear()
         self._likely = {cell: self._likely[cell] for cell in self._cells}
 
+    def spread(self) -> dict[float, int]:
+        """Rate -> how many records are believed to have it."""
+        found: dict[float, int] = {}
+        for cell, count in self._cells.items():
+            rate = self.rate(cell)
+            found[rate] = found.get(rate, 0) + count
+        return found
+
     def _step(self) -> None:
         found = [0.0] * len(_GRID)
         for cell, count in self._cells.items():
@@ -151,8 +160,8 @@ class Bursts:
     @property
     def further(self) -> float:
         """How many changes follow one on average."""
-        parts = zip(self.extra, EDGES_S, EDGES_S[1:], strict=False)
-        return min(20.0, sum(extra * (end - start) for extra, start, end in parts))
+        parts = zip(self.extra, pairwise(EDGES_S), strict=True)
+        return min(20.0, sum(extra * (end - start) for extra, (start, end) in parts))
 
     def note(self, rate: float, *, since_s: float, gap_s: float, changed: bool) -> float:
         """A look `gap_s` seconds after the last one, that one `since_s` after a change.
@@ -160,19 +169,17 @@ class Bursts:
         Gives how much of a change is the record's own, 0 to 1; the rest belongs to the burst.
         """
         parts = overlaps(since_s, since_s + gap_s)
-        if not parts:
+        if not parts or gap_s <= 0:
             return 1.0
-        weights = {part: (rate + self.extra[part]) * spent for part, spent in parts}
         own = rate * gap_s
         total = own + sum(self.extra[part] * spent for part, spent in parts)
-        inside = sum(weights.values())
         for part, spent in parts:
             self._spent[part] += spent
             self._usual[part] += rate * spent
             if changed:
-                self._found[part] += weights[part] / max(inside, 1e-300) * inside / max(total, 1e-300)
+                self._found[part] += (rate + self.extra[part]) * spent / total
         self._learn(parts)
-        return own / total if total > 0 else 1.0
+        return own / total
 
     def _learn(self, parts: Sequence[tuple[int, float]]) -> None:
         extra = list(self.extra)
@@ -187,6 +194,6 @@ def overlaps(start_s: float, end_s: float) -> list[tuple[int, float]]:
         return []
     return [
         (part, min(end_s, high) - max(start_s, low))
-        for part, (low, high) in enumerate(zip(EDGES_S, EDGES_S[1:], strict=False))
+        for part, (low, high) in enumerate(pairwise(EDGES_S))
         if start_s < high and end_s > low
     ]

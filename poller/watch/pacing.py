@@ -1,25 +1,28 @@
 """Which request to spend next, and when one may be spent: values of sweeps and details, and a credit. Pure.
 
 Each list's sweep is a unit that costs its pages, each record's detail one that costs 1. The next is the
-one with the largest weight × rate × age^AGE_POWER ÷ cost. With a power of 2 its intervals are the best for
-the mean delay (anchors/polling.md §3b: at the optimum weight × rate × interval² ÷ cost is the same for
-all); a little more keeps the tail short. The caller brings the clock.
+one with the largest weight × rate × age^p ÷ cost. With p = 2 the intervals are the best for the mean delay
+(at the optimum weight × rate × interval² ÷ cost is the same for all); p is the smallest from there on at
+which the tail is no longer than round robin's. The caller brings the clock.
 """
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
 from .habits import EDGES_S, Bursts, Habit, Population
 
-AGE_POWER = 2.5
+POWERS = (2.0, 2.25, 2.5, 2.75, 3.0, 3.5)
+"""What age is raised to: 2 is the best for the mean; the more alike the rates are believed, the less a
+higher one costs there, and the tail is shorter."""
+SHORT_TAIL = 0.93
+"""The 95th percentile of delays aimed at, in rounds of all records: round robin's is 0.95."""
 LEVEL = 1.25
 """Rates within this factor are one queue, in which the oldest is next: a choice costs a few dozen looks."""
 FIT_AFTER = 1000
 """Readings after which the prior is fitted again."""
-SWEEP_WEIGHT = 4.0
-"""A change of a row against one that only the detail shows: wins and losses are seen in rows."""
 
 Subject = tuple[str, str]
 """(kind, id) of a record."""
@@ -29,6 +32,8 @@ Subject = tuple[str, str]
 class _Unit:
     habit: Habit
     read_at: float
+    fresh: bool
+    """Never read: its first reading says nothing of how often it changes."""
     queue: int | None = None
     """The level of its rate; None while it is judged by itself."""
 
@@ -36,10 +41,12 @@ class _Unit:
 class Round:
     """All records of a source whose detail is read in turn."""
 
-    def __init__(self, *, every_s: float, max_age_s: float, power: float = AGE_POWER) -> None:
+    def __init__(self, *, every_s: float, max_age_s: float, power: float | None = None) -> None:
+        """`power`: what age is raised to; None: what suits the population, fitted now and then."""
         self._every_s = every_s
         self._max_age_s = max_age_s
-        self._power = power
+        self._fixed = power is not None
+        self.power = POWERS[-2] if power is None else power
         self._units: dict[Subject, _Unit] = {}
         self._queues: dict[int, OrderedDict[Subject, None]] = {}
         self._single: dict[Subject, None] = {}
@@ -56,19 +63,26 @@ class Round:
     def __iter__(self) -> Iterator[Subject]:
         return iter(self._units)
 
-    def load(self, records: Iterable[tuple[Subject, float, Habit]]) -> None:
-        """Begin with records, when each was last read, and what is known of its habit."""
-        for subject, read_at, habit in sorted(records, key=lambda each: each[1]):
-            self.drop(subject)
-            self.population.enter(habit)
-            self._units[subject] = _Unit(habit, read_at)
-            self._queue(subject, self._units[subject])
+    def load(self, read_at: Mapping[Subject, float], *, unread_at: float) -> None:
+        """Take in many records and when each was last read, 0 for never: those count as read `unread_at`.
 
-    def add(self, subject: Subject, *, read_at: float) -> None:
-        """Take in one more record; it is judged by itself until it was read."""
+        What was taken in before keeps its habit and is in the queue anew.
+        """
+        for subject in [*read_at.keys() & self._units.keys()]:
+            self.drop(subject)
+        for subject, unit in self._units.items():
+            self._unqueue(subject, unit)
+        for subject, at in read_at.items():
+            unit = self._units[subject] = _Unit(Habit(), at or unread_at, fresh=not at)
+            self.population.enter(unit.habit)
+        for subject, unit in sorted(self._units.items(), key=lambda each: each[1].read_at):
+            self._queue(subject, unit)
+
+    def add(self, subject: Subject, *, now: float) -> None:
+        """Take in one new record; it is judged by itself until it was read."""
         if subject in self._units:
             return
-        unit = self._units[subject] = _Unit(Habit(), read_at)
+        unit = self._units[subject] = _Unit(Habit(), now, fresh=True)
         self.population.enter(unit.habit)
         self._single[subject] = None
 
@@ -87,73 +101,92 @@ class Round:
             self._unqueue(subject, unit)
             self._single[subject] = None
 
-    def read(self, subject: Subject, *, now: float, changed: bool, first: bool = False) -> None:
-        """Its detail was read; `first` says nothing of how often it changes."""
+    def read(self, subject: Subject, *, now: float, changed: bool) -> float | None:
+        """Its detail was read; gives the seconds since it was last read, None for the first time."""
         unit = self._units.get(subject)
         if unit is None:
-            return
-        gap_s, habit = max(0.0, now - unit.read_at), unit.habit
-        if not first:
+            return None
+        gap_s, habit, fresh = max(0.0, now - unit.read_at), unit.habit, unit.fresh
+        if not fresh:
             since_s = unit.read_at - habit.changed_at
             own = self.bursts.note(habit.rate, since_s=max(0.0, since_s), gap_s=gap_s, changed=changed)
             self.population.note(habit, gap_s=gap_s, seen=own if changed else 0.0)
         if changed:
             habit.changed_at = now
         self._unqueue(subject, unit)
-        unit.read_at = now
+        unit.read_at, unit.fresh = now, False
         if now - habit.changed_at < EDGES_S[-1]:
             self._single[subject] = None
         else:
             self._queue(subject, unit)
         self._reads += 1
         if self._reads % FIT_AFTER == 0:
-            self.population.fit()
+            self.fit()
+        return None if fresh else gap_s
+
+    def fit(self) -> None:
+        """Learn from all records what is typical, and how much their rates differ."""
+        self.population.fit()
+        if not self._fixed:
+            self.power = power_for([(count, rate) for rate, count in self.population.spread().items()])
 
     def next(self, now: float) -> tuple[Subject, float] | None:
         """The detail that is worth most now, and its value; None where none may be read yet."""
         best: tuple[Subject, float] | None = None
-        for subject in self._candidates():
+        top, power, lively = 0.0, self.power, 1 + self.bursts.further
+        for level, queue in self._queues.items():
+            subject = next(iter(queue))
+            value = self._steady(level, now - self._units[subject].read_at, power) * lively
+            if value > top:
+                best, top = (subject, value), value
+        for subject in self._single:
             value = self._value(self._units[subject], now)
-            if value > 0 and (best is None or value > best[1]):
-                best = (subject, value)
+            if value > top:
+                best, top = (subject, value), value
         return best
 
-    def _candidates(self) -> Iterator[Subject]:
-        for queue in self._queues.values():
-            yield next(iter(queue))
-        yield from self._single
-
-    def _value(self, unit: _Unit, now: float) -> float:
-        age_s = now - unit.read_at
+    def _steady(self, level: int, age_s: float, power: float) -> float:
         if age_s < self._every_s:
             return 0.0
-        if age_s >= self._max_age_s:
-            return math.inf
-        value = unit.habit.rate * (1 + self.bursts.further) * age_s**self._power
+        return math.inf if age_s >= self._max_age_s else LEVEL**level * age_s**power
+
+    def _value(self, unit: _Unit, now: float) -> float:
+        """The value of one record that is judged by itself."""
+        age_s = now - unit.read_at
+        value = self._steady(0, age_s, self.power) * unit.habit.rate * (1 + self.bursts.further)
         since_s = unit.read_at - unit.habit.changed_at
-        if since_s < EDGES_S[-1]:
+        if 0 < value < math.inf and since_s < EDGES_S[-1]:
             value += self._burst(max(0.0, since_s), age_s)
         return value
 
     def _burst(self, since_s: float, age_s: float) -> float:
         """What a burst adds: p ∫ s^(p-1) extra(since + s) ds, which for a steady rate is rate × age^p."""
         value = 0.0
-        for extra, low, high in zip(self.bursts.extra, EDGES_S, EDGES_S[1:], strict=False):
+        for extra, (low, high) in zip(self.bursts.extra, pairwise(EDGES_S), strict=True):
             start, end = max(0.0, low - since_s), min(age_s, high - since_s)
             if extra and end > start:
-                value += extra * (end**self._power - start**self._power)
+                value += extra * (end**self.power - start**self.power)
         return value
 
     def oldest(self) -> float | None:
         """When the record was read that waits longest; None where there is none."""
         return min((unit.read_at for unit in self._units.values()), default=None)
 
-    def demand(self) -> float:
-        """Sum of (weight × rate × cost)^(1/power): what these records ask of a budget beside others."""
-        return sum(
-            len(queue) * (LEVEL**level * (1 + self.bursts.further)) ** (1 / self._power)
-            for level, queue in self._queues.items()
-        )
+    @property
+    def unread(self) -> int:
+        """Records whose detail was never read."""
+        return sum(unit.fresh for unit in self._units.values())
+
+    def rates(self) -> Iterator[tuple[int, float]]:
+        """How many records share a rate (per second, bursts included), and that rate."""
+        lively = 1 + self.bursts.further
+        for level, queue in self._queues.items():
+            yield len(queue), LEVEL**level * lively
+        if self._single:
+            yield (
+                len(self._single),
+                lively * sum(self._units[subject].habit.rate for subject in self._single) / len(self._single),
+            )
 
     # --- queues ---------------------------------------------------------------------------------
 
@@ -171,3 +204,25 @@ class Round:
         if not queue:
             del self._queues[unit.queue]
         unit.queue = None
+
+
+def power_for(rates: Sequence[tuple[int, float]]) -> float:
+    """The smallest of POWERS with a tail no longer than round robin's, for (how many, their rate)."""
+    for power in POWERS[:-1]:
+        if _tail(rates, power) <= SHORT_TAIL:
+            return power
+    return POWERS[-1]
+
+
+def _tail(rates: Sequence[tuple[int, float]], power: float) -> float:
+    """95th percentile of the delays, in rounds: those of one rate are even between 0 and its interval."""
+    units = sum(count for count, _ in rates)
+    spent = sum(count * rate ** (1 / power) for count, rate in rates) / max(1, units)
+    changes = sum(count * rate for count, rate in rates)
+    intervals = [(count * rate / changes, spent * rate ** (-1 / power)) for count, rate in rates]
+    low, high = 0.0, max((interval for _, interval in intervals), default=0.0)
+    for _ in range(20):
+        middle = (low + high) / 2
+        found = sum(share * min(1.0, middle / interval) for share, interval in intervals)
+        low, high = (middle, high) if found < 0.95 else (low, middle)
+    return high

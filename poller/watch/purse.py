@@ -1,4 +1,4 @@
-"""Paying for requests: tickets on the host's budget, and the pace at which details use what sweeps leave."""
+"""Paying for requests: tickets on the host's budget, and the credit that paces one source."""
 
 import asyncio
 import time
@@ -8,11 +8,13 @@ from collections.abc import Callable
 from poller.errors import Limited
 from poller.store.budget import Budget, Class, Grant, Wait
 
+from .credit import FREE_SHARE, Credit
 from .limits import Pause
 
 PAGE_S = 0.5
 """What a page usually takes; a sweep that is slower pays anew, its old charges count on."""
-FREE_SHARE = 0.95
+OVERDRAFT = 0.1
+"""Of a window's budget: what readings of changed records may spend before it was saved up."""
 
 
 class Ticket:
@@ -85,36 +87,60 @@ class Purse:
         self.host = host
         self.timeout_s = timeout_s
         self.clock = clock
+        self.stopping: asyncio.Event | None = None
+        """Once it is set, nobody waits here any more."""
+        self.cautious = False
+        """Pay for one request at a time: the host fails, and a sweep's charges would be for nothing."""
+        self.credit = Credit(per_s=limit * FREE_SHARE / window_s, now=clock())
         self._limit = limit
         self._window_s = window_s
-        self._spent: deque[tuple[float, int]] = deque()
-        self._next_detail = 0.0
+        self._spent: deque[tuple[float, Class, int]] = deque()
+        self.paid = 0
+        """Requests paid for so far."""
 
     async def ticket(self, purpose: Class, requests: int) -> Ticket:
         """Wait until so many requests may be sent, and pay for them all at once.
 
         Raises:
-            Limited: the host is blocked; it is no use to wait here.
+            Limited: the host is blocked, or this source is to stop; it is no use to wait here.
         """
+        wanted = 1 if self.cautious else requests
         while True:
-            got = await self._take(purpose, requests)
+            got = await self._take(purpose, wanted)
             if isinstance(got, Ticket):
                 return got
             if got.blocked:
                 msg = f"{self.host} asks to be left alone for {got.seconds:.0f} s"
                 raise Limited(msg, retry_after=got.seconds)
-            await asyncio.sleep(got.ask_again_s)
+            if await self._stopped(got.ask_again_s):
+                msg = f"told to stop while waiting for the budget of {self.host}"
+                raise Limited(msg, retry_after=got.seconds)
+
+    async def _stopped(self, seconds: float) -> bool:
+        """Wait so long, or until this source is to stop."""
+        if self.stopping is None:
+            await asyncio.sleep(seconds)
+            return False
+        try:
+            async with asyncio.timeout(seconds):
+                await self.stopping.wait()
+        except TimeoutError:
+            return False
+        return True
 
     async def offer(self, purpose: Class) -> Ticket | float:
-        """Pay for one request if it may be sent now; else the seconds after which to ask again."""
-        now = self.clock()
-        if now < self._next_detail:
-            return self._next_detail - now
+        """Pay for one request if it may be sent now; else the seconds after which to ask again.
+
+        Raises:
+            Limited: the host is blocked.
+        """
         got = await self._take(purpose, 1)
-        if isinstance(got, Wait):
-            return got.ask_again_s
-        self._next_detail = now + self._pace_s(now)
-        return got
+        if isinstance(got, Ticket):
+            return got
+        if got.blocked:
+            msg = f"{self.host} asks to be left alone for {got.seconds:.0f} s"
+            raise Limited(msg, retry_after=got.seconds)
+        return got.ask_again_s
 
     async def _take(self, purpose: Class, requests: int) -> Ticket | Wait:
         deadline_s = self.timeout_s + PAGE_S * requests
@@ -122,13 +148,28 @@ class Purse:
         got = await self.budget.take(purpose, n=requests, deadline_s=deadline_s)
         if isinstance(got, Wait):
             return got
-        if purpose != "detail":
-            self._spent.append((now, len(got)))
+        self._spent.append((now, purpose, len(got)))
+        self.paid += len(got)
+        self.credit.spend(len(got))
         return Ticket(self, purpose, got, now + deadline_s)
 
-    def _pace_s(self, now: float) -> float:
-        """Seconds between two details, so that they use what sweeps leave and never all of it at once."""
-        while self._spent and self._spent[0][0] < now - self._window_s:
+    # --- pace -------------------------------------------------------------------------------------
+
+    def wait_s(self, cost: int, *, dearest: int, hurried: bool = False) -> float:
+        """Seconds until this source's pace allows so many requests; `hurried` ones may overdraw it."""
+        overdraw = self._limit * OVERDRAFT if hurried else 0.0
+        return self.credit.wait_s(cost, self.clock(), dearest=dearest, overdraw=overdraw)
+
+    def spent(self) -> dict[str, int]:
+        """What this source paid for in the last window, by class."""
+        after = self.clock() - self._window_s
+        while self._spent and self._spent[0][0] < after:
             self._spent.popleft()
-        spent = sum(count for _, count in self._spent)
-        return self._window_s / max(1.0, self._limit * FREE_SHARE - spent)
+        found: dict[str, int] = {}
+        for _, purpose, count in self._spent:
+            found[purpose] = found.get(purpose, 0) + count
+        return found
+
+    def per_s(self, allowed: int) -> float:
+        """Requests a second for sweeps and details of all sources, where so many are allowed in a window."""
+        return allowed * FREE_SHARE / self._window_s

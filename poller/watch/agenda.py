@@ -1,0 +1,219 @@
+"""What one source does next: which list to sweep, or which record's detail to read. Pure.
+
+Sweeps and details stand in one queue by their value (see pacing). Before it goes what was asked for at
+once, then records whose row has changed; these wait for a sweep that is due once they have cost as much
+as it does, so that a thousand of them do not hide the next win.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from .credit import Demand
+from .habits import DAY_S, GUESS_PER_S
+from .pacing import Round, Subject
+
+SWEEP_WEIGHT = 25.0
+"""A change of a row against one that only the detail shows: wins and losses are seen in rows, and are to be
+known about five times as soon (anchors/polling.md §3b)."""
+FADE_S = 7 * DAY_S
+"""What a list has shown counts half after this."""
+LONGEST_RETRY_S = 60.0
+"""A list that cannot be read is tried after `every`, twice that, … and at most this, or `every`."""
+SETTLED = 0.2
+"""How much the newest of a row of measurements counts."""
+
+
+@dataclass(slots=True)
+class ListState:
+    """One list, and how its sweeps went."""
+
+    cost: int = 2
+    """Requests that a sweep takes."""
+    began_at: float = -math.inf
+    period_s: float = 0.0
+    """Between the beginnings of its last two sweeps."""
+    asked: bool = True
+    failures: int = 0
+    seen: float = 0.0
+    """Rows that changed, faded by age."""
+    over_s: float = 0.0
+    records: int = 0
+
+    @property
+    def rate(self) -> float:
+        """Changes of its rows per second, as now believed."""
+        return (self.seen + 1) / (self.over_s + 1 / (GUESS_PER_S * max(1, self.records)))
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What to do next."""
+
+    what: Literal["sweep", "detail"]
+    subject: Subject
+    """(kind, id); the id is empty for a sweep."""
+    cost: int
+    first: bool
+    """It need not wait for credit."""
+
+
+@dataclass(slots=True)
+class Agenda:
+    """Everything that one source could read."""
+
+    lists: dict[str, ListState]
+    round: Round
+    every_s: float
+    details: bool
+    observed_s: float | None = None
+    """Mean time from a change to its detection lately, each taken as the middle of its bounds."""
+    _hurried: int = field(default=0)
+    """Readings of changed records since the last sweep."""
+
+    @classmethod
+    def of(cls, lists: Iterable[str], *, every_s: float, max_age_s: float, details: bool) -> "Agenda":
+        """Begin: every list is to be swept at once."""
+        return cls(
+            {kind: ListState() for kind in lists},
+            Round(every_s=every_s, max_age_s=max_age_s),
+            every_s,
+            details,
+        )
+
+    @property
+    def dearest(self) -> int:
+        """Requests of the dearest sweep."""
+        return max(each.cost for each in self.lists.values())
+
+    @property
+    def failing(self) -> bool:
+        """Whether no list can be read: then no detail is tried either."""
+        return all(each.failures for each in self.lists.values())
+
+    def ask(self, *, kinds: Iterable[str] | None = None) -> None:
+        """Sweep these lists (all, if none is named) at once."""
+        for kind in self.lists if kinds is None else kinds:
+            self.lists[kind].asked = True
+
+    def next(self, now: float, urgent: Iterable[Subject]) -> Choice | None:
+        """What is worth most now; None where everything was just read."""
+        for kind, mine in self.lists.items():
+            if mine.asked:
+                return Choice("sweep", (kind, ""), mine.cost, first=True)
+        sweep, value = self._best_sweep(now)
+        first = next(iter(urgent), None) if not self.failing else None
+        if first and not (sweep and self._hurried >= sweep.cost):
+            return Choice("detail", first, 1, first=True)
+        if not self.details or self.failing:
+            return sweep
+        detail = self.round.next(now)
+        if detail and detail[1] > value:
+            return Choice("detail", detail[0], 1, first=False)
+        return sweep
+
+    def _best_sweep(self, now: float) -> tuple[Choice | None, float]:
+        best, top = None, 0.0
+        for kind, mine in self.lists.items():
+            age_s = now - mine.began_at
+            if age_s < self._least_s(mine):
+                continue
+            value = SWEEP_WEIGHT * mine.rate * age_s**self.round.power / mine.cost
+            if value > top:
+                best, top = Choice("sweep", (kind, ""), mine.cost, first=False), value
+        return best, top
+
+    def _least_s(self, mine: ListState) -> float:
+        """Seconds between two sweeps at least."""
+        grown = min(self.every_s * 2.0 ** min(20, max(0, mine.failures - 1)), LONGEST_RETRY_S)
+        return max(self.every_s, grown)
+
+    def idle_s(self, now: float) -> float:
+        """Seconds until the next list may be swept."""
+        return min(each.began_at + self._least_s(each) - now for each in self.lists.values())
+
+    # --- what came of it ------------------------------------------------------------------------
+
+    def begun(self, kind: str, *, now: float) -> None:
+        """A sweep begins."""
+        mine = self.lists[kind]
+        if mine.began_at > -math.inf:
+            mine.period_s = now - mine.began_at
+        mine.asked, mine.began_at, self._hurried = False, now, 0
+
+    def swept(self, kind: str, *, complete: bool, cost: int, records: int, changed: int) -> None:
+        """A sweep has ended; one that failed is tried with one request at first."""
+        mine = self.lists[kind]
+        mine.failures = 0 if complete else mine.failures + 1
+        mine.cost = max(1, cost) if complete else 1
+        if not complete:
+            return
+        first, mine.records = mine.records == 0, records
+        if first:
+            return
+        fade = 0.5 ** (mine.period_s / FADE_S)
+        mine.seen, mine.over_s = mine.seen * fade + changed, mine.over_s * fade + mine.period_s
+        for _ in range(min(changed, 20)):
+            self._observe(mine.period_s / 2)
+
+    def read(self, choice: Choice, *, now: float, changed: bool) -> None:
+        """A detail was read, and shows something new or not."""
+        if choice.first:
+            self._hurried += 1
+        gap_s = self.round.read(choice.subject, now=now, changed=changed)
+        if changed and gap_s is not None:
+            self._observe(gap_s / 2)
+
+    def _observe(self, delay_s: float) -> None:
+        old = self.observed_s
+        self.observed_s = delay_s if old is None else old + (delay_s - old) * SETTLED
+
+    # --- what it comes to -------------------------------------------------------------------------
+
+    def demand(self) -> Demand:
+        """What this source asks of its host's budget, beside the others'."""
+        p = self.round.power
+        parts = [
+            (each.cost, SWEEP_WEIGHT * each.rate, self._least_s(each), 1) for each in self.lists.values()
+        ]
+        if self.details and not self.failing:
+            parts += [(1, rate, self.every_s, count) for count, rate in self.round.rates()]
+        return Demand(
+            weight=sum(count * cost * (rate / cost) ** (1 / p) for cost, rate, _, count in parts),
+            most_per_s=sum(count * cost / least_s for cost, _, least_s, count in parts),
+        )
+
+    def expected_s(self, per_s: float) -> float | None:
+        """Mean time from a change to its detection, if so many requests a second go on being spent."""
+        p = self.round.power
+        units: list[tuple[int, int, float, float, float]] = [
+            (1, each.cost, SWEEP_WEIGHT, each.rate, self._least_s(each)) for each in self.lists.values()
+        ]
+        if self.details:
+            units += [(count, 1, 1.0, rate, self.every_s) for count, rate in self.round.rates()]
+        intervals = _intervals(units, p, per_s)
+        changes = sum(count * rate for count, _, _, rate, _ in units)
+        if not changes or per_s <= 0:
+            return None
+        return (
+            sum(
+                count * rate * interval_s / 2
+                for (count, _, _, rate, _), interval_s in zip(units, intervals, strict=True)
+            )
+            / changes
+        )
+
+
+def _intervals(units: list[tuple[int, int, float, float, float]], p: float, per_s: float) -> list[float]:
+    """The intervals that spend `per_s`: (cost ÷ (weight × rate))^(1/p) × a price, none below its least."""
+    plain = [(cost / (weight * rate)) ** (1 / p) for _, cost, weight, rate, _ in units]
+    low, high = 0.0, 1e12
+    for _ in range(100):
+        price = math.sqrt(max(low, 1e-12) * high)
+        spent = sum(
+            count * cost / max(least_s, each * price)
+            for (count, cost, _, _, least_s), each in zip(units, plain, strict=True)
+        )
+        low, high = (price, high) if spent > per_s else (low, price)
+    return [max(least_s, each * high) for (*_, least_s), each in zip(units, plain, strict=True)]

@@ -1,0 +1,95 @@
+"""Which records' details are read in turn: the listed ones, with the ages that the store has of them."""
+
+from typing import Any
+
+import msgspec
+
+from .desk import Desk
+from .pacing import Round, Subject
+from .poll import Swept
+
+READ_AT_ONCE = 500
+"""Records whose age is read between two requests."""
+LOOK_ANEW_S = 600.0
+"""How often the listed ids are compared with those here, whatever sweeps say."""
+
+
+class _Age(msgspec.Struct):
+    detail_at: float = 0.0
+
+
+_age = msgspec.json.Decoder(_Age)
+
+
+class Roster:
+    """Keeps a round of records equal to what is listed."""
+
+    def __init__(self, desk: Desk, round_: Round) -> None:
+        self._desk = desk
+        self._round = round_
+        self._waiting: list[Subject] | None = None
+        self._ages: dict[Subject, float] = {}
+        self._filled = False
+        self._looked_at: dict[str, float] = {}
+
+    def forget(self) -> None:
+        """Read every record again as if its age were not known."""
+        for subject in list(self._round):
+            self._round.drop(subject)
+        self._filled, self._waiting = False, None
+
+    async def fill(self, per_s: float) -> bool:
+        """Take in some more of the listed records; False when all are. At `per_s` a round takes its time."""
+        if self._filled or not self._desk.manner.details:
+            return False
+        if self._waiting is None:
+            self._ages, self._waiting = {}, await self._listed()
+        part, self._waiting = self._waiting[:READ_AT_ONCE], self._waiting[READ_AT_ONCE:]
+        self._ages |= await self._read_ages(part)
+        if not self._waiting:
+            # One that was never read counts as read a round ago: no sweep has to wait for all of them.
+            unread_at = self._desk.now() - max(1.0, len(self._ages) / max(per_s, 1e-3))
+            self._round.load(self._ages, unread_at=unread_at)
+            self._filled, self._ages = True, {}
+        return True
+
+    async def _listed(self) -> list[Subject]:
+        desk = self._desk
+        return [
+            (kind, record_id)
+            for kind in desk.source.lists
+            for record_id in sorted(await desk.snapshots.listed_ids(kind))
+        ]
+
+    async def _read_ages(self, subjects: list[Subject]) -> dict[Subject, float]:
+        ages = dict.fromkeys(subjects, 0.0)
+        for kind in {kind for kind, _ in subjects}:
+            ids = [record_id for each, record_id in subjects if each == kind]
+            found = await self._desk.snapshots.records(kind, ids)
+            ages |= {(kind, record_id): _age.decode(data).detail_at for record_id, data in found.items()}
+        return ages
+
+    async def swept(self, told: Swept) -> None:
+        """A list was read: take in what is new, drop what is gone."""
+        if not self._filled or not told.complete:
+            return
+        desk, kind = self._desk, told.kind
+        stale = desk.now() - self._looked_at.get(kind, 0.0) > LOOK_ANEW_S
+        mine = {subject for subject in self._round if subject[0] == kind} if told.events or stale else None
+        if mine is None:
+            return
+        self._looked_at[kind] = desk.now()
+        listed = {(kind, record_id) for record_id in await desk.snapshots.listed_ids(kind)}
+        for subject in mine - listed:
+            self._round.drop(subject)
+        for subject in listed - mine:
+            self._round.add(subject, now=desk.now())
+
+    def hint(self, subject: Subject) -> None:
+        """A record's row has changed, or somebody asked for it."""
+        if subject in self._round:
+            self._round.hint(subject, now=self._desk.now())
+
+    def told(self) -> dict[str, Any]:
+        """How many records there are, how many were never read, and when the oldest was (Unix seconds)."""
+        return {"records": len(self._round), "unread": self._round.unread, "oldest_at": self._round.oldest()}
