@@ -1,7 +1,7 @@
 """One source watched from a test: the real wing, a real store, a simulator over real HTTP, no schedule."""
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from poller.errors import Limited, UpstreamError
@@ -54,9 +54,12 @@ class FreePurse:
 class Watched:
     """A source, and what came of watching it."""
 
-    def __init__(self, desk: Desk, connection: Connection, keys: Keys, name: str) -> None:
+    def __init__(
+        self, desk: Desk, connection: Connection, keys: Keys, name: str, anew: Callable[[], Awaitable[Desk]]
+    ) -> None:
         self.desk = desk
         self.poll = Poll(desk)
+        self._anew = anew
         self._redis: Any = connection.commands
         self._keys = keys
         self._name = name
@@ -97,9 +100,18 @@ class Watched:
 
     async def cycle(self) -> list[tuple[str, str]]:
         """Sweep every list, read every detail; type and subject of what came of it."""
+        await self.cycle_quietly()
+        return await self.told()
+
+    async def cycle_quietly(self) -> None:
+        """Sweep every list, read every detail; what came of it is left to be read."""
         await self.sweep()
         await self.details()
-        return await self.told()
+
+    async def restart(self) -> None:
+        """Forget everything but what Redis keeps, as after a crash."""
+        self.desk = await self._anew()
+        self.poll = Poll(self.desk)
 
     async def known(self, subject: str) -> Known | None:
         """What is kept of a record."""
@@ -127,17 +139,20 @@ async def watching(
     made = SOURCES[kind]
     upstream = Upstream(base_url=url, auth=made.auth(token), timeout_s=timeout_s)
     source = made(Account(name=name, base_url=url, token=token, **(account or {})), upstream)
-    snapshots = Snapshots(connection, keys, name, fence=fence)
-    desk = Desk(
-        source=source,
-        source_kind=kind,
-        snapshots=snapshots,
-        memory=await snapshots.open(),
-        purse=FreePurse(),
-        manner=Manner(**manner),
-    )
+
+    async def anew() -> Desk:
+        snapshots = Snapshots(connection, keys, name, fence=fence)
+        return Desk(
+            source=source,
+            source_kind=kind,
+            snapshots=snapshots,
+            memory=await snapshots.open(),
+            purse=FreePurse(),
+            manner=Manner(**manner),
+        )
+
     try:
-        yield Watched(desk, connection, keys, name)
+        yield Watched(await anew(), connection, keys, name, anew)
     finally:
         await source.close()
         await leases.release(keys.source_lease(name), fence)
@@ -173,8 +188,3 @@ async def drum(
         if begin:
             await watched.cycle()
         yield sim, watched
-
-
-def again(connection: Connection, sim: Any, **how: Any) -> AbstractAsyncContextManager[Watched]:
-    """The same source, watched anew from what Redis keeps."""
-    return watching(connection, Keys(), kind="drum", url=sim.url, token=sim.token, timeout_s=2, **how)
