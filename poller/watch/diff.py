@@ -26,6 +26,8 @@ class Shape:
     """Counters and computed money: they move without anybody doing anything."""
     silent: frozenset[str] = frozenset()
     """Never worth an event on their own (positions; text that the server computes)."""
+    optional: str = ""
+    """Keys that begin so are left out where they have no value: for them alone absent is null."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ class Diff:
 
 def compare(shape: Shape, known: Mapping[str, Any], seen: Mapping[str, Any]) -> Diff:
     """Compare two readings of the same view."""
+    known, seen = _filled(shape, known, seen), _filled(shape, seen, known)
     changed = sorted(
         name for name, new in seen.items() if name in known and not same(shape, name, known[name], new)
     )
@@ -71,6 +74,14 @@ def compare(shape: Shape, known: Mapping[str, Any], seen: Mapping[str, Any]) -> 
         hidden=tuple(sorted(known.keys() - seen.keys())),
         shown=tuple(sorted(seen.keys() - known.keys())),
     )
+
+
+def _filled(shape: Shape, view: Mapping[str, Any], other: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The view with null for each optional key that only the other reading has; one of nothing stays so."""
+    if not (shape.optional and view):
+        return view
+    missing = [name for name in other if name.startswith(shape.optional) and name not in view]
+    return {**view, **dict.fromkeys(missing)} if missing else view
 
 
 def worth_saying(shape: Shape, changed: Iterable[str], *, noise: bool) -> bool:

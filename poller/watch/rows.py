@@ -15,6 +15,11 @@ from .statuses import Pending, Statuses
 from .visibility import Visibility
 
 
+MOST_NEWS = 20
+"""Records that come at once beyond this have become visible, or were imported: what they were won or
+lost before is no news."""
+
+
 @dataclass(slots=True)
 class Run:
     """One reading of a list while it goes on."""
@@ -33,6 +38,8 @@ class Run:
     pages: int = 0
     changed: int = 0
     pending: list[Pending] = field(default_factory=list)
+    came: int = 0
+    """How many ids were above the highest known."""
     fresh: dict[str, Bounds] = field(default_factory=dict)
     """Records that came or came back in a status that may say more than that."""
     turned: list[Arrived] = field(default_factory=list)
@@ -112,11 +119,13 @@ class Rows:
         desk, kind, known = self._desk, run.kind, row.known
         mine = desk.memory.lists[kind.name]
         rank = kind.rank(row.record_id, row.view)
-        suffix = "created" if rank > mine.top and mine.baselined else "appeared"
+        suffix = "created" if rank > mine.top - kind.late and mine.baselined else "appeared"
         mine.highest = max(mine.highest, rank)
-        called = "open" if suffix == "created" else None
+        run.came += suffix == "created"
+        called = "open" if suffix == "created" and run.came <= MOST_NEWS else None
         if known.gone:
-            suffix, called = "restored", desk.meaning(known)
+            suffix = "restored" if "restored" in kind.suffixes else "appeared"
+            called = desk.meaning(known)
         known.row, known.row_at = row.view, page.started
         known.gone, known.gone_at, known.meaning = "", 0.0, called if kind.judged else None
         desk.note_status(kind, row.record_id, row.view)
@@ -124,7 +133,9 @@ class Rows:
             known.gone, known.gone_at = "removed", page.ended
         elif mine.baselined or desk.manner.emit_baseline:
             self._say_new(run, ledger, page, row, suffix, Bounds(mine.swept_at, page.ended))
-        ledger.row(kind.name, row.record_id, row.fingerprint)
+        # Where the row alone tells, a crash before the rest is said must find it looked at again.
+        unsaid = row.record_id in run.fresh and not kind.echoes
+        ledger.row(kind.name, row.record_id, UNSEEN if unsaid else row.fingerprint)
         ledger.keep(kind.name, row.record_id, known)
 
     def _say_new(self, run: Run, ledger: Ledger, page: Page, row: Row, suffix: str, bounds: Bounds) -> None:
@@ -202,5 +213,5 @@ class Rows:
 
     def _detail_next(self, kind: Kind, record_id: str, page: Page) -> None:
         """What moved in the list is read by its id next."""
-        if self._desk.manner.details:
+        if self._desk.manner.details and kind.detailed:
             self._desk.urgent[kind.name, record_id] = page.ended

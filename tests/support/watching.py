@@ -79,6 +79,7 @@ class Watched:
             subjects = [
                 f"{kind}/{record_id}"
                 for kind in self.desk.source.lists
+                if self.desk.source.kinds[kind].detailed
                 for record_id in sorted(await self.desk.snapshots.listed_ids(kind))
             ]
         for subject in subjects:

@@ -126,6 +126,11 @@ class Kind:
     Unix seconds): a new record above the highest known one is `created`, any other `appeared`."""
     dead: Callable[[Mapping[str, Any]], bool] = never
     """Whether a row says that its record is deleted (a list that shows deleted records for a while)."""
+    late: float = 0.0
+    """How far below the highest known rank a new record may still be `created`: it may show later than one
+    that was made after it."""
+    detailed: bool = True
+    """Whether a reading by id shows more than the row: else none is spent but to judge an absence."""
     whole_every_s: float = 0.0
     """Where the API can be asked for changes: a whole reading is made this often. 0: each is whole."""
 
