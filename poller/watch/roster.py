@@ -58,6 +58,7 @@ class Roster:
         return [
             (kind, record_id)
             for kind in desk.source.lists
+            if desk.source.kinds[kind].detailed
             for record_id in sorted(await desk.snapshots.listed_ids(kind))
         ]
 
@@ -71,9 +72,9 @@ class Roster:
 
     async def swept(self, told: Swept) -> None:
         """A list was read: take in what is new, drop what is gone."""
-        if not self._filled or not told.complete:
-            return
         desk, kind = self._desk, told.kind
+        if not (self._filled and told.complete and desk.source.kinds[kind].detailed):
+            return
         stale = desk.now() - self._looked_at.get(kind, 0.0) > LOOK_ANEW_S
         mine = {subject for subject in self._round if subject[0] == kind} if told.events or stale else None
         if mine is None:
