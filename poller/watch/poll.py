@@ -18,7 +18,7 @@ from .desk import Desk
 from .details import Details
 from .diff import Rename
 from .events import Bounds
-from .rows import Rows, Run
+from .rows import MOST_NEWS, Rows, Run
 from .sources.base import Kind, Page, Reading
 from .statuses import Statuses
 from .upstream import Ticket
@@ -139,6 +139,9 @@ class Poll:
         desk, kind = self._desk, run.kind
         for pending in run.pending:
             await self._statuses.settle(kind, pending)
+        if run.came > MOST_NEWS:
+            await self._statuses.forget(kind, run.fresh)
+            run.fresh.clear()
         for record_id, bounds in run.fresh.items():
             await self._statuses.judge(kind, record_id, bounds)
         for arrived in run.turned:
@@ -160,7 +163,8 @@ class Poll:
     async def _conclude(self, run: Run, suspects: set[str]) -> None:
         """What only a reading that ended may conclude."""
         mine = self._desk.memory.lists[run.kind.name]
-        mine.pages = run.pages
+        if not (run.whole and run.kind.whole_every_s):
+            mine.pages = run.pages  # what most readings take: the rare whole one pays page by page
         if run.whole:
             await self._visibility.settle(run.kind, len(run.seen))
             await self._absence.settle(run.kind, suspects, swept_at=run.started)

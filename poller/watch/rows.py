@@ -14,7 +14,6 @@ from .sources.base import Kind, Page, decoded
 from .statuses import Pending, Statuses
 from .visibility import Visibility
 
-
 MOST_NEWS = 20
 """Records that come at once beyond this have become visible, or were imported: what they were won or
 lost before is no news."""
@@ -36,6 +35,8 @@ class Run:
     """No id twice, and a total, where the server sends one, that stays and adds up."""
     total: int | None = None
     pages: int = 0
+    cost: int = 0
+    """What it cost, in requests, or in what the API counts instead."""
     changed: int = 0
     pending: list[Pending] = field(default_factory=list)
     came: int = 0

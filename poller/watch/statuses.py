@@ -1,5 +1,6 @@
 """What a change of status means: only the detail view has the dates; which status is lost is learned."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,6 +132,15 @@ class Statuses:
             await self._details.take(kind, record_id, reading)
         else:
             desk.urgent[kind.name, record_id] = desk.now()
+
+    async def forget(self, kind: Kind, ids: Iterable[str]) -> None:
+        """Records of which nothing was really said: their first detail view is a silent baseline."""
+        ledger = self._desk.ledger()
+        for record_id, known in (await self._desk.records(kind.name, ids)).items():
+            if not known.counts.get("restored"):
+                known.meaning = None
+                ledger.keep(kind.name, record_id, known)
+        await self._desk.commit(ledger)
 
     async def _judge_row(self, kind: Kind, record_id: str, bounds: Bounds) -> None:
         desk = self._desk
