@@ -24,7 +24,7 @@ from .root import ConfigOption, app
 from .webhooks import fresh_secret
 
 EVERY = "1s"
-BUDGET = "6000/5m"
+BUDGET = "60000/5m"
 """A simulator on loopback has no limit worth keeping; a real account is polled at 240/5m."""
 
 
