@@ -24,6 +24,9 @@ LONGEST_RETRY_S = 60.0
 SETTLED = 0.2
 """How much the newest of a row of measurements counts."""
 
+Unit = tuple[int, int, float, float, float]
+"""How many, cost, rate per second, interval at a price of 1, least interval."""
+
 
 @dataclass(slots=True)
 class ListState:
@@ -119,7 +122,7 @@ class Agenda:
             age_s = now - mine.began_at
             if age_s < self._least_s(mine):
                 continue
-            value = SWEEP_WEIGHT * mine.rate * age_s**self.round.power / mine.cost
+            value = SWEEP_WEIGHT * mine.rate * age_s**2 / mine.cost
             if value > top:
                 best, top = Choice("sweep", (kind, ""), mine.cost, first=False), value
         return best, top
@@ -173,47 +176,44 @@ class Agenda:
 
     def demand(self) -> Demand:
         """What this source asks of its host's budget, beside the others'."""
-        p = self.round.power
-        parts = [
-            (each.cost, SWEEP_WEIGHT * each.rate, self._least_s(each), 1) for each in self.lists.values()
-        ]
-        if self.details and not self.failing:
-            parts += [(1, rate, self.every_s, count) for count, rate in self.round.rates()]
+        units = self._units()
         return Demand(
-            weight=sum(count * cost * (rate / cost) ** (1 / p) for cost, rate, _, count in parts),
-            most_per_s=sum(count * cost / least_s for cost, _, least_s, count in parts),
+            weight=sum(count * cost / plain for count, cost, _, plain, _ in units),
+            most_per_s=sum(count * cost / least_s for count, cost, _, _, least_s in units),
         )
 
     def expected_s(self, per_s: float) -> float | None:
         """Mean time from a change to its detection, if so many requests a second go on being spent."""
-        p = self.round.power
-        units: list[tuple[int, int, float, float, float]] = [
-            (1, each.cost, SWEEP_WEIGHT, each.rate, self._least_s(each)) for each in self.lists.values()
-        ]
-        if self.details:
-            units += [(count, 1, 1.0, rate, self.every_s) for count, rate in self.round.rates()]
-        intervals = _intervals(units, p, per_s)
-        changes = sum(count * rate for count, _, _, rate, _ in units)
+        units = self._units()
+        changes = sum(count * rate for count, _, rate, _, _ in units)
         if not changes or per_s <= 0:
             return None
-        return (
-            sum(
-                count * rate * interval_s / 2
-                for (count, _, _, rate, _), interval_s in zip(units, intervals, strict=True)
-            )
-            / changes
-        )
+        price = _price(units, per_s)
+        late = sum(count * rate * max(least_s, plain * price) for count, _, rate, plain, least_s in units)
+        return late / changes / 2
+
+    def _units(self) -> list[Unit]:
+        """Lists and details."""
+        units = [
+            (1, each.cost, each.rate, math.sqrt(each.cost / (SWEEP_WEIGHT * each.rate)), self._least_s(each))
+            for each in self.lists.values()
+        ]
+        if self.details and not self.failing:
+            low, high = self.round.sums()
+            scale = math.sqrt(low / high) if high > 0 else 1.0
+            power = self.round.power
+            units += [
+                (count, 1, rate, scale * rate ** (-1 / power), self.every_s)
+                for count, rate in self.round.rates()
+            ]
+        return units
 
 
-def _intervals(units: list[tuple[int, int, float, float, float]], p: float, per_s: float) -> list[float]:
-    """The intervals that spend `per_s`: (cost ÷ (weight × rate))^(1/p) × a price, none below its least."""
-    plain = [(cost / (weight * rate)) ** (1 / p) for _, cost, weight, rate, _ in units]
-    low, high = 0.0, 1e12
-    for _ in range(100):
-        price = math.sqrt(max(low, 1e-12) * high)
-        spent = sum(
-            count * cost / max(least_s, each * price)
-            for (count, cost, _, _, least_s), each in zip(units, plain, strict=True)
-        )
+def _price(units: list[Unit], per_s: float) -> float:
+    """The price at which so much is spent: intervals grow with it, from none below their least."""
+    low, high = 1e-6, 1e12
+    for _ in range(80):
+        price = math.sqrt(low * high)
+        spent = sum(count * cost / max(least_s, plain * price) for count, cost, _, plain, least_s in units)
         low, high = (price, high) if spent > per_s else (low, price)
-    return [max(least_s, each * high) for (*_, least_s), each in zip(units, plain, strict=True)]
+    return high

@@ -1,9 +1,9 @@
 """Which request to spend next, and when one may be spent: values of sweeps and details, and a credit. Pure.
 
 Each list's sweep is a unit that costs its pages, each record's detail one that costs 1. The next is the
-one with the largest weight × rate × age^p ÷ cost. With p = 2 the intervals are the best for the mean delay
-(at the optimum weight × rate × interval² ÷ cost is the same for all); p is the smallest from there on at
-which the tail is no longer than round robin's. The caller brings the clock.
+one with the largest weight × rate × age² ÷ cost: at the optimum weight × rate × interval² ÷ cost is the same
+for all (anchors/polling.md §3b). Among details age is raised to a power p of 2 or a little more, the
+smallest at which their tail is no longer than round robin's. The caller brings the clock.
 """
 
 import math
@@ -17,10 +17,12 @@ from .habits import EDGES_S, Bursts, Habit, Population
 POWERS = (2.0, 2.25, 2.5, 2.75, 3.0, 3.5)
 """What age is raised to: 2 is the best for the mean; the more alike the rates are believed, the less a
 higher one costs there, and the tail is shorter."""
-SHORT_TAIL = 0.93
+SHORT_TAIL = 0.94
 """The 95th percentile of delays aimed at, in rounds of all records: round robin's is 0.95."""
 LEVEL = 1.25
 """Rates within this factor are one queue, in which the oldest is next: a choice costs a few dozen looks."""
+FEW = 0.05
+"""Further changes after one on average below which there are no bursts to speak of."""
 FIT_AFTER = 1000
 """Readings after which the prior is fitted again."""
 
@@ -51,6 +53,7 @@ class Round:
         self._queues: dict[int, OrderedDict[Subject, None]] = {}
         self._single: dict[Subject, None] = {}
         self._reads = 0
+        self._worth = 1.0
         self.population = Population()
         self.bursts = Bursts()
 
@@ -115,7 +118,7 @@ class Round:
             habit.changed_at = now
         self._unqueue(subject, unit)
         unit.read_at, unit.fresh = now, False
-        if now - habit.changed_at < EDGES_S[-1]:
+        if now - habit.changed_at < EDGES_S[-1] and self.bursts.further > FEW:
             self._single[subject] = None
         else:
             self._queue(subject, unit)
@@ -129,21 +132,35 @@ class Round:
         self.population.fit()
         if not self._fixed:
             self.power = power_for([(count, rate) for rate, count in self.population.spread().items()])
+        low, high = self.sums()
+        self._worth = high / low if low > 0 else 1.0
+
+    def sums(self) -> tuple[float, float]:
+        """Σ rate^(1/p) and Σ rate^(1 - 1/p): what readings at one price cost, and the delay they leave."""
+        low = high = 0.0
+        for count, rate in self.rates():
+            low += count * rate ** (1 / self.power)
+            high += count * rate ** (1 - 1 / self.power)
+        return low, high
 
     def next(self, now: float) -> tuple[Subject, float] | None:
-        """The detail that is worth most now, and its value; None where none may be read yet."""
-        best: tuple[Subject, float] | None = None
+        """The detail that is worth most now, and what; None where none may be read yet.
+
+        What it is worth compares with a sweep's weight × rate × age² ÷ cost: how much delay all details
+        together would lose for one more request, at the intervals that this one's value tells.
+        """
+        best: Subject | None = None
         top, power, lively = 0.0, self.power, 1 + self.bursts.further
         for level, queue in self._queues.items():
             subject = next(iter(queue))
             value = self._steady(level, now - self._units[subject].read_at, power) * lively
             if value > top:
-                best, top = (subject, value), value
+                best, top = subject, value
         for subject in self._single:
             value = self._value(self._units[subject], now)
             if value > top:
-                best, top = (subject, value), value
-        return best
+                best, top = subject, value
+        return None if best is None else (best, top ** (2 / power) * self._worth)
 
     def _steady(self, level: int, age_s: float, power: float) -> float:
         if age_s < self._every_s:

@@ -1,0 +1,374 @@
+"""Detection delay on a virtual clock, divided by the least possible: our schedule beside what others do.
+
+    python tests/bench/schedule.py [--days 20] [--seeds 1] [--mixed] [--only TEXT]
+
+The bound is (Σ√(wλc))² / (2BΣwλ): nobody does better under Poisson who knows every rate and no moment
+(anchors/polling.md §3b). Nobody knows the rates: `learner` is the bound of who knows only the population
+they are drawn from and has seen what happened so far (numerically, by Bayes), and so the least that any
+policy can reach. In sessions changes come in clusters, and less than 1 is possible.
+
+Details alone: 500 records, 0.5 requests a second, 0.2 changes of a record a day; the first third of the
+time is for learning and not counted. Mixed: two lists and their details at 0.8 requests a second, a row
+and a detail each changing 0.2 times a day; a row's change counts SWEEP_WEIGHT times.
+"""
+
+import argparse
+import heapq
+import math
+import random
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from poller.watch.agenda import SWEEP_WEIGHT, Agenda, Choice
+from poller.watch.habits import DAY_S
+from poller.watch.pacing import Round
+
+PER_DAY = 0.2
+RECORDS, PER_S = 500, 0.5
+MIXED_PER_S, PAGE = 0.8, 100
+WARM = 1 / 3
+EVERY_S, MAX_AGE_S = 30.0, DAY_S
+FURTHER, APART_S = 3.0, 300.0
+"""Further changes of a session on average, and how far apart on average."""
+QUANTILES = 400
+"""Points by which a population is known to the learner."""
+
+Draw = Callable[[random.Random], float]
+
+
+def lognormal(sigma: float) -> Draw:
+    """Rates with mean 1."""
+    return lambda rng: rng.lognormvariate(-sigma * sigma / 2, sigma)
+
+
+POPULATIONS: dict[str, Draw] = {
+    "lognormal σ 1": lognormal(1.0),
+    "lognormal σ 1.5": lognormal(1.5),
+    "lognormal σ 2": lognormal(2.0),
+    "10 % hot × 100": lambda rng: (100 if rng.random() < 0.1 else 1) / 10.9,
+}
+
+
+def rates(population: str, count: int, rng: random.Random) -> list[float]:
+    """Changes per second of so many records."""
+    return [PER_DAY / DAY_S * POPULATIONS[population](rng) for _ in range(count)]
+
+
+def poisson(rate: float, until: float, rng: random.Random) -> list[float]:
+    """Moments of change, independent of each other."""
+    at, found = 0.0, []
+    while (at := at + rng.expovariate(rate)) < until:
+        found.append(at)
+    return found
+
+
+def sessions(rate: float, until: float, rng: random.Random) -> list[float]:
+    """As many changes, in clusters."""
+    found = []
+    for begin in poisson(rate / (1 + FURTHER), until, rng):
+        at = begin
+        while at < until:
+            found.append(at)
+            if rng.random() < 1 / (1 + FURTHER):
+                break
+            at += rng.expovariate(1 / APART_S)
+    return sorted(found)
+
+
+PROCESSES = {"Poisson": poisson, "sessions": sessions}
+
+
+@dataclass(slots=True)
+class Unit:
+    """One list or one record's detail, and what happens to it."""
+
+    rate: float
+    cost: int
+    weight: float
+    changes: list[float]
+    read_to: int = 0
+    list: str = ""
+    """For a list its name; empty for a detail."""
+
+
+@dataclass
+class Told:
+    """What a policy came to."""
+
+    delays: list[float] = field(default_factory=list)
+    weights: list[float] = field(default_factory=list)
+    requests: int = 0
+    cpu_s: float = 0.0
+
+    @property
+    def mean(self) -> float:
+        """Weighted."""
+        return sum(map(float.__mul__, self.delays, self.weights)) / sum(self.weights)
+
+    def percentile(self, share: float) -> float:
+        """Weighted likewise."""
+        left = share * sum(self.weights)
+        for delay, weight in sorted(zip(self.delays, self.weights, strict=True)):
+            left -= weight
+            if left <= 0:
+                return delay
+        return max(self.delays)
+
+
+class Policy(Protocol):
+    """Says what to read next, and hears what came of it."""
+
+    def next(self, now: float) -> int | None: ...
+    def read(self, unit: int, now: float, found: int) -> None: ...
+
+
+class InTurn:
+    """Round robin: everything once, then again."""
+
+    def __init__(self, units: Sequence[Unit]) -> None:
+        self._order = deque(range(len(units)))
+
+    def next(self, now: float) -> int:
+        self._order.rotate(-1)
+        return self._order[-1]
+
+    def read(self, unit: int, now: float, found: int) -> None:
+        """Nothing is learned."""
+
+
+class Fixed:
+    """Each at an interval of its own, for rates that are known: by the rate, or by its square root."""
+
+    def __init__(self, units: Sequence[Unit], power: float, per_s: float) -> None:
+        plain = [(unit.cost / (unit.weight * unit.rate)) ** power for unit in units]
+        price = sum(unit.cost / each for unit, each in zip(units, plain, strict=True)) / per_s
+        self._intervals = [each * price for each in plain]
+        rng = random.Random(1)
+        self._due = [(each * rng.random(), at) for at, each in enumerate(self._intervals)]
+        heapq.heapify(self._due)
+
+    def next(self, now: float) -> int:
+        return heapq.heappop(self._due)[1]
+
+    def read(self, unit: int, now: float, found: int) -> None:
+        heapq.heappush(self._due, (now + self._intervals[unit], unit))
+
+
+class OurDetails:
+    """The round of details, from nothing."""
+
+    def __init__(self, units: Sequence[Unit]) -> None:
+        self.round = Round(every_s=EVERY_S, max_age_s=MAX_AGE_S)
+        last = {("", str(at)): -1000.0 * (at + 1) / len(units) for at in range(len(units))}
+        self.round.load(last, unread_at=0.0)
+
+    def next(self, now: float) -> int | None:
+        found = self.round.next(now)
+        return int(found[0][1]) if found else None
+
+    def read(self, unit: int, now: float, found: int) -> None:
+        self.round.read(("", str(unit)), now=now, changed=found > 0)
+
+
+class OurAgenda:
+    """Lists and details in one queue; a changed row's detail is read next."""
+
+    def __init__(self, units: Sequence[Unit], rows: dict[str, list[int]]) -> None:
+        self._units, self._rows = units, rows
+        self._lists = {unit.list: at for at, unit in enumerate(units) if unit.list}
+        self.agenda = Agenda.of(self._lists, every_s=EVERY_S, max_age_s=MAX_AGE_S, details=True)
+        last = {("", str(at)): -float(at + 1) for at, unit in enumerate(units) if not unit.list}
+        self.agenda.round.load(last, unread_at=0.0)
+        self._urgent: dict[tuple[str, str], float] = {}
+        self._choice: Choice | None = None
+
+    def next(self, now: float) -> int | None:
+        self._choice = self.agenda.next(now, self._urgent)
+        if self._choice is None:
+            return None
+        kind, record = self._choice.subject
+        return self._lists[kind] if self._choice.what == "sweep" else int(record)
+
+    def read(self, unit: int, now: float, found: int) -> None:
+        assert self._choice is not None
+        mine = self._units[unit]
+        if mine.list:
+            self.agenda.begun(mine.list, now=now)
+            self.agenda.swept(mine.list, complete=True, cost=mine.cost, records=1000, changed=found)
+            for record in self._rows[mine.list][mine.read_to - found : mine.read_to]:
+                self._urgent[("", str(record))] = now
+                self.agenda.round.hint(("", str(record)), now=now)
+        else:
+            self._urgent.pop(self._choice.subject, None)
+            self.agenda.read(self._choice, now=now, changed=found > 0)
+
+
+def run(policy: Policy, units: Sequence[Unit], *, until: float, per_s: float) -> Told:
+    """Spend evenly until the end."""
+    for unit in units:
+        unit.read_to = 0
+    told, now, warm, began = Told(), 0.0, until * WARM, time.process_time()
+    while now < until:
+        at = policy.next(now)
+        if at is None:
+            now += 1 / per_s
+            continue
+        unit = units[at]
+        now += unit.cost / per_s
+        first = unit.read_to
+        while unit.read_to < len(unit.changes) and unit.changes[unit.read_to] <= now:
+            if unit.changes[unit.read_to] >= warm:
+                told.delays.append(now - unit.changes[unit.read_to])
+                told.weights.append(unit.weight)
+            unit.read_to += 1
+        policy.read(at, now, unit.read_to - first)
+        told.requests += unit.cost
+    told.cpu_s = time.process_time() - began
+    return told
+
+
+def bound(units: Sequence[Unit], per_s: float) -> float:
+    """The least mean delay for who knows every rate and no moment."""
+    roots = sum(math.sqrt(unit.weight * unit.rate * unit.cost) for unit in units)
+    return roots**2 / (2 * per_s * sum(unit.weight * unit.rate for unit in units))
+
+
+def learner(population: str, given: Sequence[float], until: float, rng: random.Random) -> float:
+    """The bound of who must learn the rates, ÷ the bound; the mean over the time that is counted."""
+    draws = sorted(rates(population, 200 * QUANTILES, rng))[100::200]
+    least = sum(map(math.sqrt, given)) ** 2 / sum(given)
+    found = []
+    for part in range(6):
+        past_s = until * (WARM + (1 - WARM) * (part + 0.5) / 6)
+        believed: dict[int, float] = {}
+        means = []
+        for rate in given:
+            seen = len(poisson(rate, past_s, rng))
+            if seen not in believed:
+                logs = [seen * math.log(each) - each * past_s for each in draws]
+                weights = [math.exp(each - max(logs)) for each in logs]
+                believed[seen] = sum(map(float.__mul__, weights, draws)) / sum(weights)
+            means.append(believed[seen])
+        roots = sum(map(math.sqrt, means))
+        found.append(
+            sum(rate * roots / math.sqrt(mean) for rate, mean in zip(given, means, strict=True))
+            / sum(given)
+            / least
+        )
+    return statistics.mean(found)
+
+
+def details_only(population: str, process: str, until: float, seed: int) -> list[Unit]:
+    """500 records."""
+    rng = random.Random(f"{population}/{process}/{seed}")
+    return [
+        Unit(rate, 1, 1.0, PROCESSES[process](rate, until, rng)) for rate in rates(population, RECORDS, rng)
+    ]
+
+
+def mixed(
+    population: str, process: str, until: float, seed: int, sizes: dict[str, int]
+) -> tuple[list[Unit], dict[str, list[int]]]:
+    """Two lists and the details of what is in them; for each list whose row changes, in order."""
+    rng = random.Random(f"{population}/{process}/{seed}")
+    units, rows = [], {}
+    for name, count in sizes.items():
+        mine = rates(population, count, rng)
+        happened = sorted(
+            (moment, record)
+            for record, rate in enumerate(mine)
+            for moment in PROCESSES[process](rate, until, rng)
+        )
+        first = len(units) + 1
+        rows[name] = [first + record for _, record in happened]
+        moments = [moment for moment, _ in happened]
+        units.append(Unit(sum(mine), math.ceil(count / PAGE) + 1, SWEEP_WEIGHT, moments, list=name))
+        units += [Unit(rate, 1, 1.0, PROCESSES[process](rate, until, rng)) for rate in mine]
+    return units, rows
+
+
+def show(title: str, least: float, told: dict[str, Told], note: str = "") -> None:
+    """One block of the table."""
+    print(f"\n{title}: the bound is {least:.0f} s{note}")
+    for name, each in told.items():
+        print(
+            f"  {name:<22}{each.mean / least:>6.2f} × {each.percentile(0.95):>8.0f} s p95"
+            f"{max(each.delays):>8.0f} s max {len(each.delays):>8} changes"
+            f"{each.cpu_s / max(1, each.requests) * 1e6:>6.0f} µs a request",
+            flush=True,
+        )
+
+
+def contest_details(population: str, process: str, until: float, seeds: int) -> None:
+    """Details alone, over all seeds."""
+    policies: dict[str, Callable[[list[Unit]], Policy]] = {
+        "round robin": InTurn,
+        "proportional": lambda units: Fixed(units, 1.0, PER_S),
+        "known rates, square root": lambda units: Fixed(units, 0.5, PER_S),
+        "poller": OurDetails,
+    }
+    told = {name: Told() for name in policies}
+    leasts, floors = [], []
+    for seed in range(1, seeds + 1):
+        units = details_only(population, process, until, seed)
+        leasts.append(bound(units, PER_S))
+        floors.append(learner(population, [u.rate for u in units], until, random.Random(seed)))
+        for name, make in policies.items():
+            merge(told[name], run(make(units), units, until=until, per_s=PER_S))
+    note = f"; a learner's is {statistics.mean(floors):.2f} ×" if process == "Poisson" else ""
+    show(f"{process}, {population}", statistics.mean(leasts), told, note)
+
+
+def merge(into: Told, one: Told) -> None:
+    """Add up the runs of one policy."""
+    into.delays += one.delays
+    into.weights += one.weights
+    into.requests += one.requests
+    into.cpu_s += one.cpu_s
+
+
+def contest_mixed(population: str, process: str, until: float, sizes: dict[str, int]) -> None:
+    """Sweeps and details out of one budget."""
+    units, rows = mixed(population, process, until, 1, sizes)
+    policies: dict[str, Policy] = {
+        "round robin": InTurn(units),
+        "proportional": Fixed(units, 1.0, MIXED_PER_S),
+        "known rates, square root": Fixed(units, 0.5, MIXED_PER_S),
+        "poller": OurAgenda(units, rows),
+    }
+    told = {name: run(each, units, until=until, per_s=MIXED_PER_S) for name, each in policies.items()}
+    what = " + ".join(map(str, sizes.values()))
+    show(f"{process}, {population}, sweeps of {what} and their details", bound(units, MIXED_PER_S), told)
+
+
+def contests() -> Iterator[tuple[str, str]]:
+    """Every process and population."""
+    return ((process, population) for process in PROCESSES for population in POPULATIONS)
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--days", type=float, default=20)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--mixed", action="store_true", help="sweeps and details out of one budget instead")
+    parser.add_argument("--only", default="", help="only where process and population hold this text")
+    given = parser.parse_args()
+    for process, population in contests():
+        if given.only not in f"{process} {population}":
+            continue
+        until = given.days * DAY_S
+        if not given.mixed:
+            contest_details(population, process, until, given.seeds)
+            continue
+        for opportunities, projects in ((500, 300), (2000, 1000)):
+            sizes = {"opportunity": opportunities, "project": projects}
+            contest_mixed(population, process, until, sizes)
+
+
+if __name__ == "__main__":
+    main()
