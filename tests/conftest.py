@@ -24,17 +24,20 @@ WITH_TTL = {"budget", "blocked"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add --long."""
-    parser.addoption("--long", action="store_true", help="also run the long form of each check")
+    """Add --full and --long."""
+    parser.addoption("--full", action="store_true", help="also run what takes long, as CI does")
+    parser.addoption("--long", action="store_true", help="run the long form of each check, for hours")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip what is marked long, with the reason, unless --long was given."""
-    if config.getoption("--long"):
-        return
+    """Skip what is marked full or long, with the reason, unless it was asked for."""
+    long = config.getoption("--long")
+    full = long or config.getoption("--full")
     for item in items:
-        if "long" in item.keywords:
+        if "long" in item.keywords and not long:
             item.add_marker(pytest.mark.skip(reason="the long form; run with --long"))
+        elif "full" in item.keywords and not full:
+            item.add_marker(pytest.mark.skip(reason="takes long; run with --full, as CI does"))
 
 
 @pytest.fixture(autouse=True)
