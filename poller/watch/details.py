@@ -81,7 +81,7 @@ class Details:
         dates = dates if suffix != "updated" else tuple(n for n in dates if own[n] and old.get(n))
         changed = (*diff.changed, *dates)
         if known.detail is not None:
-            self._notice(kind, diff)
+            self._notice(kind, lost=old.keys() - own.keys(), back=own.keys() - old.keys())
         known.detail, known.detail_at = {**own, **self._held_echoes(kind, known, own)}, reading.started
         loud = (
             bool(dates) or suffix != "updated" or worth_saying(kind.shape, changed, noise=desk.manner.noise)
@@ -127,12 +127,12 @@ class Details:
     def _same_status(self, known: Known, status: str) -> bool:
         return known.row is None or self._desk.source.judge(known.row).status == status
 
-    def _notice(self, kind: Kind, diff: Diff) -> None:
+    def _notice(self, kind: Kind, *, lost: Iterable[str], back: Iterable[str]) -> None:
         """Count fields that this view lost or has again: many at once are the token's doing."""
         memory = self._desk.memory
         if not self._desk.manner.details:
             return
-        for sign, names, visible in (("-", diff.hidden, False), ("+", diff.shown, True)):
+        for sign, names, visible in (("-", lost, False), ("+", back, True)):
             for name in (f"{kind.name}.{each}" for each in names):
                 if memory.visible.get(name) is not visible:
                     memory.noticed[sign + name] = memory.noticed.get(sign + name, 0) + 1
@@ -203,7 +203,7 @@ class Details:
         diff = compare(kind.shape, known.detail or {}, child.view)
         if known.detail == child.view:
             return
-        self._notice(kind, diff)
+        self._notice(kind, lost=diff.hidden, back=diff.shown)
         since = Bounds(max(bounds.not_before, known.detail_at), bounds.not_after)
         known.detail, known.detail_at = child.view, started
         if worth_saying(kind.shape, diff.changed, noise=desk.manner.noise):

@@ -1,5 +1,6 @@
 """One source watched from a test: the real wing, a real store, a simulator over real HTTP, no schedule."""
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -22,8 +23,11 @@ from poller.watch.upstream import Upstream
 class FreeTicket:
     """A request that costs nothing: what is watched here is not the budget."""
 
-    async def use(self) -> None:
+    spent = 0
+
+    async def use(self, cost: int = 1) -> None:
         """Always allowed."""
+        self.spent += cost
 
     async def answered(self) -> None:
         """Nothing to note."""
@@ -131,6 +135,7 @@ async def watching(
     name: str = "acme",
     timeout_s: float = 5.0,
     account: Mapping[str, Any] | None = None,
+    now: Callable[[], float] = time.time,
     **manner: Any,
 ) -> AsyncIterator[Watched]:
     """Hold the lease of a source and watch it while the block runs; again under the same name goes on."""
@@ -138,7 +143,7 @@ async def watching(
     fence = await leases.acquire(keys.source_lease(name))
     assert fence is not None
     made = SOURCES[kind]
-    upstream = Upstream(base_url=url, auth=made.auth(token), timeout_s=timeout_s)
+    upstream = Upstream(base_url=url, auth=made.auth(token), timeout_s=timeout_s, now=now)
     source = made(Account(name=name, base_url=url, token=token, **(account or {})), upstream)
 
     async def anew() -> Desk:
@@ -150,6 +155,7 @@ async def watching(
             memory=await snapshots.open(),
             purse=FreePurse(),
             manner=Manner(**manner),
+            now=now,
         )
 
     try:
