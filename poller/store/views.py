@@ -24,6 +24,7 @@ SPENT_KEPT_S = 50 * 3600
 DAY_S = 86_400
 
 _HOURS = Script("hours")
+_SEARCH = Script("search")
 _attempt = msgspec.json.Decoder(Attempt)
 _meta = msgspec.json.Decoder(Meta)
 
@@ -52,6 +53,17 @@ class Delivery:
     """Oldest first, of the last 1,000 of the endpoint."""
 
 
+@dataclass(frozen=True, slots=True)
+class Walked:
+    """What one step of a search gave."""
+
+    entries: list[Entry]
+    """Newest first."""
+    reached: Position | None
+    """Everything from here on was looked at; None where the stream is empty."""
+    ended: bool
+
+
 class Views:
     """Reading for pages. Every method raises StoreUnavailable or StoreRefused."""
 
@@ -60,12 +72,27 @@ class Views:
         self._redis: Any = connection.commands
         self._keys = keys
 
-    async def newest(self, source: str, *, upto: Position | None, count: int) -> list[Entry]:
-        """The newest entries below `upto`, newest first."""
-        most = "+" if upto is None else f"({place_of(upto)}"
-        with translated():
-            rows = await self._redis.xrevrange(self._keys.events(source), max=most, count=count)
-        return list(entries_of(source, rows))
+    async def search(
+        self,
+        source: str,
+        *,
+        upto: Position | None,
+        count: int,
+        type_: str = "",
+        subject: str = "",
+        text: str = "",
+    ) -> Walked:
+        """Look on below `upto`, newest first, for `count` entries at most; walks a bounded number of them.
+
+        `type_` is a glob, `subject` a subject or an event's id, `text` stands somewhere in the event;
+        empty ones leave nothing out.
+        """
+        start = "+" if upto is None else place_of(upto)
+        args = [start, WALKED_AT_ONCE, count, lua_pattern(type_), subject, text.lower()]
+        last, ended, rows = await self._connection.run(_SEARCH, [self._keys.events(source)], args)
+        reached = upto if last == b"+" else position(last.decode())
+        found = [(place, dict(zip(fields[::2], fields[1::2], strict=True))) for place, fields in rows]
+        return Walked(list(entries_of(source, found)), reached, bool(ended))
 
     async def entry(self, source: str, place: str) -> Entry | None:
         """One entry; None where the stream no longer has it."""
@@ -121,6 +148,17 @@ class Views:
                 if since <= at <= until:
                     found[float(at)] = int(share) / 1000
         return dict(sorted(found.items()))
+
+
+def lua_pattern(glob: str) -> str:
+    """A glob over event types (*, ?, [abc], [!abc]) as a Lua pattern; an empty one stays empty."""
+    if not glob:
+        return ""
+    told = {"*": ".*", "?": ".", "[": "[", "]": "]", "!": "^", "-": "-"}
+    inside = "".join(
+        each if each.isalnum() or each == "_" else told.get(each, f"%{each}") for each in glob.lower()
+    )
+    return f"^{inside}$"
 
 
 def _delivery(name: str, entry: Entry, part: Sequence[Any]) -> Delivery:

@@ -279,3 +279,35 @@ class EnableRequest(_Asked):
     """Go on from the kept place, or from now."""
 
     start: Literal["place", "now"] = Field("place", alias="from")
+
+
+class EventsQuery(_Asked):
+    """Which events."""
+
+    type: str = Field("", description='A glob over the type, e.g. "*.won".', max_length=100)
+    source: str = Field("", description="Only this source.", max_length=32)
+    subject: str = Field(
+        "", description="Only this record, e.g. opportunity/101; or an event's id.", max_length=200
+    )
+    q: str = Field("", description="A text that stands somewhere in the event.", max_length=200)
+    limit: int = Field(50, ge=1, le=200)
+    before: str = Field("", description="`next` of the answer before.", max_length=100)
+
+
+class CountQuery(_Asked):
+    """How many."""
+
+    limit: int = Field(100, ge=1, le=1000)
+
+
+class HintTaken(BaseModel):
+    """What a hint led to."""
+
+    reads: str | None = Field(description="The record that is read next; null where nothing is.")
+
+
+class Probe(BaseModel):
+    """Whether all is well."""
+
+    status: Literal["ok", "unavailable"]
+    reasons: list[str] | None = Field(None, description="Only for who may read.")

@@ -8,17 +8,25 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from poller.errors import StoreError
+from poller.store.office import Office
+from poller.store.streams import Streams
+from poller.store.views import Views
 
-from . import probes
+from . import api, forms, pages
+from .actions import Actions, Refused
 from .faults import TooLarge, fault
 from .guard import Guard
 from .health import Health, LoopWatch
+from .hooks import Hints
 from .house import House
+from .live import Feed
 from .metrics import Meters
 from .serving import Listener, serving
+from .trends import Trends
 
 
 class Web:
@@ -29,12 +37,24 @@ class Web:
         self.watch = LoopWatch()
         self.health = Health(house, self.watch, stopping=stopping)
         self.meters = Meters(house, self.watch)
+        self.views = Views(house.connection, house.keys)
+        self.streams = Streams(house.connection, house.keys)
+        self.office = Office(house.connection, house.keys)
+        self.actions = Actions(house)
+        self.feed = Feed(self.streams)
+        self.trends = Trends(house, self.views)
+        self.hints = Hints()
         self.app: ASGIApp = Guard(self._application(), door=house.door)
 
     def _application(self) -> Starlette:
         made = Starlette(
-            routes=[*probes.ROUTES],
+            routes=[
+                *(Route(each.path, each.handler, methods=[each.method]) for each in api.OPERATIONS),
+                *pages.ROUTES,
+                *forms.ROUTES,
+            ],
             exception_handlers={
+                Refused: _refused,
                 StoreError: _store_away,
                 TooLarge: _too_large,
                 HTTPException: _http,
@@ -48,9 +68,15 @@ class Web:
         """What goes on beside the answers, until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self.watch.run())
+            group.create_task(self.trends.run())
+
+    async def sources(self) -> list[str]:
+        """The sources that have a stream: those of the settings, and what was polled before."""
+        return sorted({*self.house.sources, *await self.streams.sources()})
 
     def end(self) -> None:
         """End what would never end by itself."""
+        self.feed.end()
 
 
 @asynccontextmanager
@@ -67,6 +93,11 @@ async def opened(web: Web, listener: Listener) -> AsyncIterator[None]:
 
 async def _store_away(request: Request, exc: Exception) -> Response:
     return fault(503, "store_unavailable", str(exc), headers={"retry-after": "5"}, request=request)
+
+
+async def _refused(request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, Refused)
+    return fault(exc.status, exc.code, str(exc), request=request)
 
 
 async def _too_large(request: Request, exc: Exception) -> Response:

@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
 
 from poller.deliver.endpoint import EndpointSettings
 from poller.store.connection import Connection
@@ -71,4 +70,3 @@ class House:
     pulse: Callable[[], Pulse]
     duration: Callable[[str], timedelta]
     """Reads `2h`. Raises ValueError."""
-    asyncapi: Callable[[], dict[str, Any]] | None = None

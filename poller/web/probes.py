@@ -2,7 +2,9 @@
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+
+from .answers import Probe
+from .operations import Operation
 
 
 async def healthz(request: Request) -> Response:
@@ -28,8 +30,34 @@ async def metrics(request: Request) -> Response:
     return Response(body, headers={"content-type": content_type})
 
 
-ROUTES = [
-    Route("/healthz", healthz),
-    Route("/readyz", readyz),
-    Route("/metrics", metrics),
-]
+OPERATIONS = (
+    Operation(
+        method="GET",
+        path="/healthz",
+        name="isAlive",
+        summary="Whether this process should live on; touches no dependency.",
+        handler=healthz,
+        answer=Probe,
+        security="none",
+        faults=(503,),
+    ),
+    Operation(
+        method="GET",
+        path="/readyz",
+        name="isReady",
+        summary="Whether Redis is reachable and the scheduler ticks.",
+        handler=readyz,
+        answer=Probe,
+        security="none",
+        faults=(503,),
+    ),
+    Operation(
+        method="GET",
+        path="/metrics",
+        name="getMetrics",
+        summary="Metrics in the text format of Prometheus, or as OpenMetrics.",
+        handler=metrics,
+        answer="text/plain",
+        security="metrics",
+    ),
+)

@@ -1,6 +1,5 @@
 """Looking for events over all streams, newest first, with a limit on the time that it takes."""
 
-import heapq
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -17,7 +16,6 @@ from .answers import PlacedEvent
 MOST_SHOWN = 200
 SEARCH_S = 0.12
 """A search that finds little gives back what it has, and where to go on."""
-AT_ONCE = 100
 Clock = Callable[[], float]
 
 
@@ -29,11 +27,6 @@ class Wanted:
     source: str = ""
     subject: str = ""
     text: str = ""
-
-    @property
-    def everything(self) -> bool:
-        """Whether nothing is left out."""
-        return not (self.type or self.subject or self.text)
 
     def __call__(self, entry: Entry) -> bool:
         event = entry.event
@@ -87,56 +80,73 @@ async def find(
     """
     start = cursor_at(before) if before else None
     asked = [name for name in sources if not wanted.source or name == wanted.source]
-    walk = _Walk(views, asked, start, count=limit + 1 if wanted.everything else AT_ONCE)
-    end, found, last = clock() + SEARCH_S, list[Entry](), None
-    while (entry := await walk.next()) is not None:
-        if len(found) == limit or (last is not None and clock() > end):
-            assert last is not None
-            return Found(tuple(found), cursor_of(last), position(last.place)[0] / 1000)
-        if wanted(entry):
-            found.append(entry)
-        last = entry
-    return Found(tuple(found), None, None)
+    lanes = [_Lane(views, name, wanted, _below(start, name), limit) for name in asked]
+    end, found = clock() + SEARCH_S, list[Entry]()
+    while len(found) < limit and await _filled(lanes, until=end, clock=clock):
+        lane = max((each for each in lanes if each.entries), key=lambda each: each.head, default=None)
+        if lane is None:
+            return Found(tuple(found), None, None)
+        found.append(lane.entries.pop(0))
+    if len(found) == limit:
+        more = any(each.entries or not each.ended for each in lanes)
+        return Found(tuple(found), cursor_of(found[-1]) if more else None, None)
+    return _out_of_time(lanes, found, limit)
 
 
-class _Walk:
-    """The entries of several streams, newest first; of equal places, the last source by name first."""
+async def _filled(lanes: "Sequence[_Lane]", *, until: float, clock: Clock) -> bool:
+    """Let every lane know its newest entry or its end; False where the time is over before that."""
+    for lane in lanes:
+        while lane.blank:
+            if lane.walked and clock() > until:
+                return False
+            await lane.walk()
+    return True
 
-    def __init__(
-        self, views: Views, sources: Sequence[str], start: tuple[Position, str] | None, *, count: int
-    ) -> None:
-        self._views = views
-        self._count = count
-        self._rank = {name: -rank for rank, name in enumerate(sorted(sources))}
-        self._heap: list[tuple[int, int, int, Entry]] = []
-        self._pages: dict[str, list[Entry]] = {name: [] for name in sources}
-        self._upto: dict[str, Position | None] = {name: _below(start, name) for name in sources}
-        self._opened = False
 
-    async def next(self) -> Entry | None:
-        """The next older entry; None at the end."""
-        if not self._opened:
-            self._opened = True
-            for name in self._pages:
-                await self._push(name)
-        if not self._heap:
-            return None
-        *_, entry = heapq.heappop(self._heap)
-        await self._push(entry.source)
-        return entry
+def _out_of_time(lanes: "Sequence[_Lane]", found: list[Entry], limit: int) -> Found:
+    """Give what is known to be newest, and go on from where the slowest lane is."""
+    frontier = max(lane.upto for lane in lanes if lane.blank and lane.upto is not None)
+    ready = [entry for lane in lanes for entry in lane.entries if position(entry.place) >= frontier]
+    ready.sort(key=lambda entry: (position(entry.place), entry.source), reverse=True)
+    found += ready[: limit - len(found)]
+    if len(found) == limit:
+        return Found(tuple(found), cursor_of(found[-1]), frontier[0] / 1000)
+    return Found(tuple(found), f"{place_of(frontier)}.", frontier[0] / 1000)
 
-    async def _push(self, name: str) -> None:
-        page = self._pages[name]
-        if not page:
-            page = await self._views.newest(name, upto=self._upto[name], count=self._count)
-            page.reverse()
-            self._pages[name] = page
-            if page:
-                self._upto[name] = position(page[0].place)
-        if page:
-            entry = page.pop()
-            ms, seq = position(entry.place)
-            heapq.heappush(self._heap, (-ms, -seq, self._rank[name], entry))
+
+class _Lane:
+    """One stream on the way back."""
+
+    def __init__(self, views: Views, source: str, wanted: Wanted, upto: Position | None, limit: int) -> None:
+        self._views, self._source, self._wanted, self._limit = views, source, wanted, limit
+        self.upto = upto
+        self.entries: list[Entry] = []
+        self.ended = False
+        self.walked = False
+
+    @property
+    def blank(self) -> bool:
+        """Whether it is not known yet what comes next."""
+        return not self.entries and not self.ended
+
+    @property
+    def head(self) -> tuple[Position, str]:
+        """Where its next entry stands; of equal places, the last source by name comes first."""
+        return position(self.entries[0].place), self._source
+
+    async def walk(self) -> None:
+        """Look on for one step."""
+        wanted = self._wanted
+        step = await self._views.search(
+            self._source,
+            upto=self.upto,
+            count=self._limit,
+            type_=wanted.type,
+            subject=wanted.subject,
+            text=wanted.text,
+        )
+        self.entries, self.upto, self.ended = step.entries, step.reached, step.ended
+        self.walked = True
 
 
 def _below(start: tuple[Position, str] | None, name: str) -> Position | None:

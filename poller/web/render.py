@@ -3,17 +3,22 @@
 import hashlib
 from importlib import resources
 from typing import Any
+from urllib.parse import unquote
 
 import jinja2
+import msgspec
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from poller._version import __version__
-from poller.model import rfc3339
+from poller.model import dumps, rfc3339
 
 from . import words
+from .reading import opened
 from .session import Visitor
 
+SAID = "poller_said"
+"""The cookie with what the last action did, shown once."""
 ASSETS = ("poller.css", "poller.js", "icon.svg")
 _FILES = resources.files("poller.web")
 
@@ -35,6 +40,22 @@ def _source(name: str) -> str:
     return _FILES.joinpath("templates", name).read_text("utf-8")
 
 
+def _whole(value: Any) -> str:
+    """A value in a table: text as it is, the name first of what has one, what is nested deeper as JSON."""
+    if isinstance(value, dict) and value.get("name") and not any(map(_nested, value.values())):
+        rest = ", ".join(f"{key} {words.full(item)}" for key, item in value.items() if key != "name")
+        return f"{value['name']} ({rest})" if rest else str(value["name"])
+    if isinstance(value, list) and value and not any(map(_nested, value)):
+        return words.full(value)
+    if _nested(value):
+        return msgspec.json.format(dumps(value), indent=2 if len(value) > 3 else 0).decode()
+    return words.full(value)
+
+
+def _nested(value: Any) -> bool:
+    return isinstance(value, dict | list)
+
+
 ENVIRONMENT = jinja2.Environment(
     loader=jinja2.FunctionLoader(_source),
     autoescape=True,
@@ -50,7 +71,9 @@ ENVIRONMENT.filters.update(
     number=words.number,
     rfc3339=rfc3339,
     plural=words.plural,
-    full=words.full,
+    many=words.many,
+    whole=_whole,
+    opened=opened,
     line=words.line_of,
     tone=words.tone_of,
     source_sentence=words.source_sentence,
@@ -66,13 +89,17 @@ def render(template: str, **context: Any) -> str:
 def page(request: Request, template: str, *, status: int = 200, title: str, **context: Any) -> HTMLResponse:
     """A whole page."""
     visitor: Visitor = request.state.visitor
+    said = unquote(request.cookies.get(SAID, ""))[:500] if request.method == "GET" else ""
     text = render(
         template,
         title=title,
         visitor=visitor,
         path=request.url.path,
         has_token=bool(request.app.state.web.house.door.token),
-        said=request.query_params.get("said", "")[:300],
+        said=said,
         **context,
     )
-    return HTMLResponse(text, status_code=status)
+    answer = HTMLResponse(text, status_code=status)
+    if said:
+        answer.delete_cookie(SAID, httponly=True, samesite="strict")
+    return answer

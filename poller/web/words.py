@@ -41,6 +41,11 @@ def plural(count: int, one: str, many: str = "") -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
+def many(noun: str) -> str:
+    """The plural of a kind of record."""
+    return f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+
+
 # --- sources and endpoints ---------------------------------------------------------------------
 
 
@@ -51,7 +56,7 @@ def source_sentence(source: SourceAnswer) -> str:
     parts = [f"polling every {span(source.period_s)}"]
     if source.details:
         parts.append(_details(source.details))
-    parts.append(f"{source.budget.share:.0%} of the budget used")
+    parts.append(f"{source.budget.share * 100:.0f} % of the budget used")
     if source.why:
         parts.append(source.why)
     return "; ".join(parts)
