@@ -1,6 +1,7 @@
 """What is known of a record, and the events made of it: ids, revisions, envelopes. Pure."""
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -98,7 +99,11 @@ def make(
         "object": object_,
         "previous": previous or {},
         "changed": sorted(changed),
-        "observed": {"not_before": rfc3339(bounds.not_before), "not_after": rfc3339(bounds.not_after)},
+        "observed": {
+            "not_before": rfc3339(bounds.not_before),
+            # Up to the next millisecond: cut off, the bound could lie before the change.
+            "not_after": rfc3339(math.ceil(bounds.not_after * 1000) / 1000),
+        },
     }
     if deal is not None:
         data["deal"] = deal

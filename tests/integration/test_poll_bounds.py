@@ -1,0 +1,312 @@
+"""What an event says of itself: its two moments, its place, its id; and that nothing is lost by time."""
+
+from collections.abc import Callable
+from datetime import datetime
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from watching import Watched, drum
+
+from poller.store.connection import Connection
+from poller.watch.poll import Swept
+
+MS = 0.001
+
+
+def moments(event: dict[str, Any]) -> tuple[float, float]:
+    """Both bounds in Unix seconds."""
+    observed = event["data"]["observed"]
+    before, after = (
+        datetime.fromisoformat(observed[name]).timestamp() for name in ("not_before", "not_after")
+    )
+    return before, after
+
+
+def is_start_of(sim: Any, at: float, request: Any) -> bool:
+    """Whether a moment lies between the end of the request before and the start of this one."""
+    earlier = [each.end for each in sim.requests if each.number == request.number - 1]
+    return max(earlier, default=0.0) - MS <= at <= request.start
+
+
+def is_end_of(sim: Any, at: float, request: Any) -> bool:
+    """Whether a moment lies between the end of this request and the start of the next."""
+    later = [each.start for each in sim.requests if each.number == request.number + 1]
+    return request.end <= at <= min(later, default=at) + MS
+
+
+def last(sim: Any, path: str, **said: Any) -> Any:
+    """The last request for a path."""
+    found = [
+        each
+        for each in sim.requests
+        if each.path.endswith(path) and all(getattr(each, name) == value for name, value in said.items())
+    ]
+    return found[-1]
+
+
+async def only(watched: Watched) -> dict[str, Any]:
+    """The one event that came."""
+    (event,) = await watched.events()
+    return event
+
+
+# --- observed -------------------------------------------------------------------------------------
+
+
+async def test_a_row_was_last_seen_old_by_the_page_before_and_new_by_this_one(connection: Connection) -> None:
+    """The requests are those of its own page, not of the sweep as a whole."""
+    async with drum(connection, records=30, items_cap=5) as (sim, watched):
+        await watched.sweep()
+        await watched.events()
+        record = [row.id for row in sim.world.live("opportunity")][7]
+
+        def page_of() -> Any:
+            pages = [a for a in sim.requests if a.path.endswith("opportunities") and "page=2" in a.query]
+            return pages[-1]
+
+        old = page_of()
+        sim.orders.update(record, name="Moved")
+        await watched.sweep()
+        before, after = moments(await only(watched))
+        assert is_start_of(sim, before, old)
+        assert is_end_of(sim, after, page_of())
+
+
+async def test_a_detail_was_last_seen_old_by_its_reading_before(connection: Connection) -> None:
+    """Also where lists were read in between: they do not show it."""
+    async with drum(connection) as (sim, watched):
+        await watched.events()
+        old = last(sim, "/101")
+        await watched.sweep()
+        sim.orders.update(101, due_date="2026-05-01T00:00:00Z")
+        await watched.details(["opportunity/101"])
+        before, after = moments(await only(watched))
+        assert is_start_of(sim, before, old)
+        assert is_end_of(sim, after, last(sim, "/101"))
+
+
+async def test_a_win_lies_between_the_last_sight_of_the_deal_and_the_first_of_the_project(
+    connection: Connection,
+) -> None:
+    """By the answer of the project by its id; or by the projects' page that showed it."""
+    async with drum(connection, records=12) as (sim, watched):
+        await watched.events()
+        seen = last(sim, "/101", status=200)
+        sim.orders.win(101)
+        await watched.poll.sweep("opportunity")
+        won, created = await watched.events()
+        assert moments(won) == moments(created)
+        assert is_start_of(sim, moments(won)[0], seen)
+        assert is_end_of(sim, moments(won)[1], last(sim, "/projects/101"))
+        sim.orders.win(102)
+        await watched.poll.sweep("project")
+        won, _ = await watched.events()
+        page = [a for a in sim.requests if a.path.endswith("/projects") and "page=1" in a.query][-1]
+        assert is_end_of(sim, moments(won)[1], page)
+
+
+async def test_a_removal_lies_between_the_last_sight_and_the_first_404(connection: Connection) -> None:
+    """Not the second 404, which only makes it certain."""
+    async with drum(connection, records=12) as (sim, watched):
+        await watched.events()
+        seen = last(sim, "/opportunities/101", status=200)
+        sim.orders.archive(101)
+        await watched.sweep()
+        first = last(sim, "/opportunities/101", status=404)
+        await watched.sweep()
+        before, after = moments(await only(watched))
+        assert is_start_of(sim, before, seen)
+        assert is_end_of(sim, after, first)
+
+
+async def test_a_creation_lies_between_the_sweep_without_it_and_its_first_page(
+    connection: Connection,
+) -> None:
+    """The start of the last complete sweep of its list; one that failed proves nothing."""
+    async with drum(connection, records=30, items_cap=5) as (sim, watched):
+        await watched.poll.sweep("opportunity")
+        await watched.events()
+        complete = [a for a in sim.requests if a.path.endswith("opportunities") and "page=1" in a.query][-1]
+        sim.fail_next("http502", path="opportunities", times=1)
+        await watched.poll.sweep("opportunity")
+        sim.orders.create_opportunity(name="New")
+        await watched.poll.sweep("opportunity")
+        before, after = moments(await only(watched))
+        assert is_start_of(sim, before, complete)
+        assert after >= sim.log.since(sim.log.seq - 1)[0].at
+
+
+async def test_after_a_restart_the_bound_is_the_last_complete_sweep(connection: Connection) -> None:
+    """Wider than it could be, and never wrong."""
+    async with drum(connection, records=30, items_cap=5) as (sim, watched):
+        await watched.sweep()
+        await watched.events()
+        first = [a for a in sim.requests if a.path.endswith("opportunities") and "page=1" in a.query][-1]
+        await watched.restart()
+        (entry,) = sim.orders.update(101, name="Moved")
+        await watched.sweep()
+        before, after = moments(await only(watched))
+        assert is_start_of(sim, before, first)
+        assert before < entry.at < after
+
+
+async def test_a_record_that_a_sweep_missed_keeps_its_older_bound(connection: Connection) -> None:
+    """A row that slipped past a complete sweep was not seen by it."""
+    async with drum(connection, records=20, items_cap=5) as (sim, watched):
+        await watched.events()
+        victim = [row.id for row in sim.world.live("opportunity")][5]
+        seen = [a for a in sim.requests if a.path.endswith("opportunities") and "page=2" in a.query][-1]
+
+        async def slip(asked: Any) -> None:
+            if asked.path.endswith("opportunities") and "page=2" in asked.query:
+                sim.between()
+                sim.orders.archive(101)
+
+        sim.between(before=slip)
+        told = await watched.poll.sweep("opportunity")
+        assert told.suspects
+        await watched.restart()
+        sim.orders.update(victim, name="Moved")
+        await watched.poll.sweep("opportunity")
+        event = next(e for e in await watched.events() if e["subject"] == f"opportunity/{victim}")
+        assert moments(event)[0] <= seen.start
+
+
+# --- several transitions, and gaps -----------------------------------------------------------------
+
+
+async def test_several_changes_between_two_readings_are_one_event_with_the_end(
+    connection: Connection,
+) -> None:
+    """Nobody saw what was in between; the bounds span all of it."""
+    async with drum(connection) as (sim, watched):
+        await watched.events()
+        entries = [
+            *sim.orders.update(101, name="First"),
+            *sim.orders.update(101, amount="1.00"),
+            *sim.orders.update(101, name="Second"),
+        ]
+        await watched.sweep()
+        event = await only(watched)
+        assert event["data"]["changed"] == ["amount", "name"]
+        assert event["data"]["object"]["name"] == "Second"
+        before, after = moments(event)
+        assert all(before < entry.at < after for entry in entries)
+
+
+async def test_a_change_and_its_undoing_between_two_readings_is_nothing(connection: Connection) -> None:
+    """A to B to A, unseen, leaves the record as it was."""
+    async with drum(connection) as (sim, watched):
+        await watched.events()
+        sim.orders.update(101, name="Otherwise")
+        sim.orders.update(101, name="Enterprise CRM Implementation")
+        assert await watched.cycle() == []
+
+
+async def test_a_gap_of_days_is_diffed_and_never_re_based(connection: Connection) -> None:
+    """What changed while nobody watched is told when watching goes on, with a bound as wide as the gap."""
+    async with drum(connection, records=20) as (sim, watched):
+        await watched.events()
+        sim.orders.update(101, name="While away", due_date="2026-05-01T00:00:00Z")
+        sim.orders.win(102)
+        (made,) = sim.orders.create_opportunity(name="New")
+        await watched.restart()
+        later = watched.desk.now
+        watched.desk.now = lambda: later() + 3 * 86_400
+        assert sorted(await watched.cycle()) == [
+            ("drum.opportunity.created", made.subject),
+            ("drum.opportunity.updated", "opportunity/101"),
+            ("drum.opportunity.updated", "opportunity/101"),
+            ("drum.opportunity.won", "opportunity/102"),
+            ("drum.project.created", "project/102"),
+        ]
+
+
+async def test_resync_compares_every_row_whatever_its_fingerprint(connection: Connection) -> None:
+    """An operator's second look: nothing where nothing differs, and what a fingerprint hid is found."""
+    async with drum(connection, records=20) as (_, watched):
+        await watched.events()
+
+        async def resync() -> list[tuple[str, str]]:
+            for mine in watched.desk.memory.lists.values():
+                mine.recheck = True
+            return await watched.cycle()
+
+        assert await resync() == []
+        known = await watched.known("opportunity/101")
+        assert known is not None
+        known.row = {**(known.row or {}), "name": "As it never was"}
+        ledger = watched.desk.ledger()
+        ledger.keep("opportunity", "101", known)
+        await watched.desk.commit(ledger)
+        assert await watched.cycle() == []
+        assert await resync() == [("drum.opportunity.updated", "opportunity/101")]
+        assert not any(mine.recheck for mine in watched.desk.memory.lists.values())
+
+
+# --- ids and revisions ----------------------------------------------------------------------------
+
+
+async def test_revisions_count_without_gaps_and_ids_are_unique(connection: Connection) -> None:
+    """A to B to A to B: four transitions, four ids, revisions 1 to 4."""
+    async with drum(connection) as (sim, watched):
+        await watched.events()
+        for name in ("B", "A", "B", "A"):
+            sim.orders.update(101, name=name)
+            await watched.sweep()
+        events = await watched.events()
+        assert [e["data"]["revision"] for e in events] == [1, 2, 3, 4]
+        assert len({e["id"] for e in events}) == 4
+        chain = [(e["data"]["previous"]["name"], e["data"]["object"]["name"]) for e in events]
+        assert all(one[1] == two[0] for one, two in pairwise(chain))
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        lambda orders: orders.update(101, name="Moved"),
+        lambda orders: orders.lose(101),
+        lambda orders: orders.win(101),
+        lambda orders: orders.set_status(101, 3),
+    ],
+    ids=["updated", "lost", "won", "status_changed"],
+)
+async def test_the_same_transition_found_again_has_the_same_id(
+    connection: Connection, order: Callable[[Any], Any]
+) -> None:
+    """After Redis lost its tail: the stream is empty again, the change is found again, the id is the same."""
+    async with drum(connection) as (sim, watched):
+        await watched.events()
+        keys = [key for key in await connection.commands.keys("*") if b":events" not in key]
+        saved = {key: await connection.commands.hgetall(key) for key in keys if b"lease" not in key}
+        order(sim.orders)
+        await watched.sweep()
+        first = [event["id"] for event in await watched.events()]
+        for key, fields in saved.items():
+            await connection.commands.delete(key)
+            if fields:
+                await connection.commands.hset(key, mapping=fields)
+        for key in await connection.commands.keys("*"):
+            if b"lease" not in key and b":events" not in key and key not in saved:
+                await connection.commands.delete(key)
+        await watched.restart()
+        if len(first) == 1:
+            sim.orders.update(102, name="Beside it")
+        await watched.sweep()
+        again = [event["id"] for event in await watched.events() if event["subject"].endswith("/101")]
+        assert again == first
+
+
+async def test_a_sweep_says_what_it_did(connection: Connection) -> None:
+    """For the log line and the metrics: pages, records, changes, events, suspects, and why it ended."""
+    async with drum(connection, records=30, items_cap=10) as (sim, watched):
+        sim.orders.update(101, name="Moved")
+        told: Swept = await watched.poll.sweep("opportunity")
+        deals = len(sim.world.live("opportunity"))
+        assert (told.complete, told.records, told.changed, told.events) == (True, deals, 1, 1)
+        assert told.pages == -(-deals // 10)
+        sim.fail_next("http502", path="opportunities")
+        failed = await watched.poll.sweep("opportunity")
+        assert (failed.complete, failed.pages) == (False, 0)
+        assert "502" in failed.reason
