@@ -41,6 +41,7 @@ def source_of(name: str, given: SourceSettings) -> Source:
         token=token,
         won_statuses=frozenset(given.won_statuses),
         lost_statuses=frozenset(given.lost_statuses),
+        recents=given.recents,
     )
     return made(account, upstream)
 

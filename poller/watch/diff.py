@@ -28,6 +28,8 @@ class Shape:
     """Never worth an event on their own (positions; text that the server computes)."""
     optional: str = ""
     """Keys that begin so are left out where they have no value: for them alone absent is null."""
+    sparse: frozenset[str] = frozenset()
+    """Fields whose objects leave out what has no value: in them an absent key is null."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,8 @@ def same(shape: Shape, name: str, old: object, new: object) -> bool:
         return _same_refs(old, new)
     if name in shape.numbers and isinstance(old, str) and isinstance(new, str):
         return old == new or _equal_numbers(old, new)
+    if name in shape.sparse and isinstance(old, dict) and isinstance(new, dict):
+        return all(equal(old.get(key), new.get(key)) for key in old.keys() | new.keys())
     if name in shape.sets and isinstance(old, list) and isinstance(new, list):
         return sorted(map(sort_key, old)) == sorted(map(sort_key, new))
     return equal(old, new)

@@ -145,7 +145,7 @@ class Driver:
         agenda.swept(
             kind,
             complete=told.complete,
-            cost=self._desk.memory.lists[kind].pages + 1 if told.complete else purse.paid - before,
+            cost=told.cost if told.complete else purse.paid - before,
             records=told.records,
             changed=told.changed,
         )

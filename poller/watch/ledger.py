@@ -29,6 +29,10 @@ class ListMemory(msgspec.Struct, omit_defaults=True):
     top: float = 0.0
     """Highest rank of the list and its sibling when the last reading began: above it is `created`."""
     pages: int = 0
+    cost: int = 0
+    """What such a reading cost, in requests, or in what the API counts instead."""
+    left_out: bool = False
+    """The account did not have this list when it was to be the baseline."""
     recheck: bool = False
     """An operator wants every row compared again, whatever its fingerprint."""
     held: int = 0

@@ -19,7 +19,7 @@ from .details import Details
 from .diff import Rename
 from .events import Bounds
 from .rows import MOST_NEWS, Rows, Run
-from .sources.base import Kind, Page, Reading
+from .sources.base import Kind, LeftOut, Page, Reading
 from .statuses import Statuses
 from .upstream import Ticket
 from .visibility import Visibility
@@ -44,6 +44,8 @@ class Swept:
     changed: int = 0
     events: int = 0
     suspects: int = 0
+    cost: int = 0
+    """What the last reading of its pages cost, in requests, or in what the API counts instead."""
 
 
 class Poll:
@@ -81,6 +83,8 @@ class Poll:
         if told.complete:
             told.suspects = len(suspects or ())
             await self._conclude(run, suspects or set())
+        elif self._desk.memory.lists[name].left_out:
+            await self._tell_baseline()
         told.events, told.ended = self._desk.events - before, self._desk.now()
         return told
 
@@ -111,7 +115,7 @@ class Poll:
         desk = self._desk
         kind, mine = desk.source.kinds[name], desk.memory.lists[name]
         run = Run(kind, top=desk.top(kind))
-        ticket = await desk.purse.ticket("sweep", max(2, mine.pages + 1))
+        ticket = await desk.purse.ticket("sweep", max(2, mine.cost))
         pages = desk.source.pages(name, size=desk.manner.page_size, ticket=ticket, since=self._since(kind))
         try:
             async with aclosing(pages):
@@ -120,8 +124,10 @@ class Poll:
             told.complete, told.reason = True, ""
         except (Unreachable, BadAnswer) as exc:
             told.complete, told.reason = False, str(exc)
+            mine.left_out = isinstance(exc, LeftOut)
         finally:
             await ticket.close()
+        run.cost = told.cost = ticket.spent
         await self._settle(run)
         told.pages, told.records = told.pages + run.pages, len(run.seen)
         told.changed += run.changed + len(run.pending)
@@ -164,7 +170,9 @@ class Poll:
         """What only a reading that ended may conclude."""
         mine = self._desk.memory.lists[run.kind.name]
         if not (run.whole and run.kind.whole_every_s):
-            mine.pages = run.pages  # what most readings take: the rare whole one pays page by page
+            # What most readings take: the rare whole one pays page by page.
+            mine.pages, mine.cost = run.pages, run.cost
+        mine.left_out = False
         if run.whole:
             await self._visibility.settle(run.kind, len(run.seen))
             await self._absence.settle(run.kind, suspects, swept_at=run.started)
@@ -184,7 +192,7 @@ class Poll:
         """Once every list has had its first complete sweep."""
         desk, memory = self._desk, self._desk.memory
         ledger = desk.ledger()
-        if not memory.baselined and all(each.baselined for each in memory.lists.values()):
+        if not memory.baselined and all(each.baselined or each.left_out for each in memory.lists.values()):
             memory.baselined = True
             counts = {kind: await desk.snapshots.listed(kind) for kind in memory.lists}
             for name, each in memory.lists.items():

@@ -20,20 +20,31 @@ OVERDRAFT = 0.1
 class Ticket:
     """Charges that are paid; each request uses one up."""
 
-    def __init__(self, purse: "Purse", purpose: Class, grant: Grant, deadline: float) -> None:
+    def __init__(
+        self, purse: "Purse", purpose: Class, grant: Grant, deadline: float, *, worth: int = 1
+    ) -> None:
+        """Each charge of the grant is `worth` so many units."""
         self._purse = purse
         self._purpose: Class = purpose
         self._grant, self._deadline = grant, deadline
+        self._worth = worth
         self._used = 0
+        self._last = range(0)
+        self.spent = 0
+        """Units used up by the requests that were sent."""
 
-    async def use(self) -> None:
-        """Take one charge before a request is sent, paying another where none is left in time."""
+    async def use(self, cost: int = 1) -> None:
+        """Take charges for one request of `cost` units before it is sent, paying where too few are left."""
         late = self._purse.clock() + self._purse.timeout_s > self._deadline
-        if self._used >= len(self._grant) or late:
+        needed = -(-cost // self._worth)
+        if self._used + needed > len(self._grant) or late:
             await self.close()
-            again = await self._purse.ticket(self._purpose, 1)
-            self._grant, self._deadline, self._used = again._grant, again._deadline, 0
-        self._used += 1
+            again = await self._purse.ticket(self._purpose, 1, worth=cost)
+            self._grant, self._deadline, self._worth, self._used = again._grant, again._deadline, cost, 0
+            needed = 1
+        self._last = range(self._used, self._used + needed)
+        self._used += needed
+        self.spent += cost
 
     async def answered(self) -> None:
         """The last request was answered: it counts for one window from now.
@@ -43,7 +54,7 @@ class Ticket:
         Raises:
             Limited: the host refused somebody meanwhile: send no more.
         """
-        wait_s = await self._purse.budget.settle(self._grant, self._used - 1)
+        wait_s = await self._purse.budget.settle(self._grant, *self._last)
         if wait_s > 0:
             msg = f"{self._purse.host} asks to be left alone for {wait_s:.0f} s"
             raise Limited(msg, retry_after=wait_s)
@@ -98,15 +109,15 @@ class Purse:
         self.paid = 0
         """Requests paid for so far."""
 
-    async def ticket(self, purpose: Class, requests: int) -> Ticket:
-        """Wait until so many requests may be sent, and pay for them all at once.
+    async def ticket(self, purpose: Class, requests: int, *, worth: int = 1) -> Ticket:
+        """Wait until so many requests (of `worth` units each) may be sent, and pay for them all at once.
 
         Raises:
             Limited: the host is blocked, or this source is to stop; it is no use to wait here.
         """
         wanted = 1 if self.cautious else requests
         while True:
-            got = await self._take(purpose, wanted)
+            got = await self._take(purpose, wanted, worth)
             if isinstance(got, Ticket):
                 return got
             if got.blocked:
@@ -142,16 +153,17 @@ class Purse:
             raise Limited(msg, retry_after=got.seconds)
         return got.ask_again_s
 
-    async def _take(self, purpose: Class, requests: int) -> Ticket | Wait:
+    async def _take(self, purpose: Class, requests: int, worth: int = 1) -> Ticket | Wait:
         deadline_s = self.timeout_s + PAGE_S * requests
         now = self.clock()
-        got = await self.budget.take(purpose, n=requests, deadline_s=deadline_s)
+        got = await self.budget.take(purpose, n=requests, cost=worth, deadline_s=deadline_s)
         if isinstance(got, Wait):
             return got
-        self._spent.append((now, purpose, len(got)))
-        self.paid += len(got)
-        self.credit.spend(len(got))
-        return Ticket(self, purpose, got, now + deadline_s)
+        units = len(got) * worth
+        self._spent.append((now, purpose, units))
+        self.paid += units
+        self.credit.spend(units)
+        return Ticket(self, purpose, got, now + deadline_s, worth=worth)
 
     # --- pace -------------------------------------------------------------------------------------
 

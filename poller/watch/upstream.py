@@ -41,7 +41,11 @@ class Answer:
 class Ticket(Protocol):
     """Charges that are paid, one for each request."""
 
-    async def use(self) -> None:
+    @property
+    def spent(self) -> int:
+        """What was used up so far, in requests, or in what the API counts instead."""
+
+    async def use(self, cost: int = 1) -> None:
         """Take one charge, paying another where none is left, before the request is sent."""
 
     async def answered(self) -> None:
@@ -92,16 +96,20 @@ class Upstream:
         ticket: Ticket,
         params: Mapping[str, str | int] | None = None,
         headers: Mapping[str, str] | None = None,
+        cost: int = 1,
+        pauses: Callable[[int, Mapping[str, str]], Pause | None] = pause_of,
     ) -> Answer:
         """Send one GET, paid from `ticket`; 200, 304, 404 and 410 are answers, all else is a fault.
+
+        `cost` is what the API counts it as; `pauses` says from status and headers whether it asks for one.
 
         Raises:
             Unreachable: no answer, or a 5xx. Limited: 429, or 503 with Retry-After.
             Refused: 401, 402, 403. BadAnswer: any other status, or a body that cannot be read.
         """
-        await ticket.use()
+        await ticket.use(cost)
         answer = await self._send(path, dict(params or {}), dict(headers or {}))
-        await self._judge(path, answer, ticket)
+        await self._judge(path, answer, ticket, pauses(answer.status, answer.headers))
         return answer
 
     async def _send(self, path: str, params: dict[str, str | int], headers: dict[str, str]) -> Answer:
@@ -120,9 +128,8 @@ class Upstream:
             msg = f"{self._host} could not be reached for {path}: {_reason(exc)}"
             raise Unreachable(msg) from exc
 
-    async def _judge(self, path: str, answer: Answer, ticket: Ticket) -> None:
+    async def _judge(self, path: str, answer: Answer, ticket: Ticket, pause: Pause | None) -> None:
         status = answer.status
-        pause = pause_of(status, answer.headers)
         if pause is not None:
             wait_s = await ticket.refused(pause, status)
             msg = f"{self._host} asks to be left alone ({status} for {path}), for {wait_s:.0f} s"

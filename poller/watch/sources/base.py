@@ -26,6 +26,10 @@ from poller.watch.upstream import Ticket, Upstream
 Meaning = Literal["open", "won", "lost"]
 
 
+class LeftOut(BadAnswer):
+    """The account has no such list, or the token may not read it, while others are read: go on without."""
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """One valid page of a list."""
@@ -196,6 +200,8 @@ class Account:
     token: str = field(repr=False)
     won_statuses: frozenset[str] = frozenset()
     lost_statuses: frozenset[str] = frozenset()
+    recents: bool = False
+    """Pipedrive: also read /v1/recents as a quick signal."""
 
 
 class Maker(Protocol):
