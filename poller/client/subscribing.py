@@ -5,11 +5,12 @@ import itertools
 import os
 import secrets
 import socket
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel
@@ -26,6 +27,8 @@ AT_ONCE = 256
 """Entries that are read ahead of the loop; what is not reached goes to another consumer after `idle_s`."""
 ACK_AT_MOST = 64
 """Acknowledged together where the loop is fast; a crash repeats at most so many, under the same ids."""
+ACK_AFTER_S = 0.5
+"""… and none that is done waits longer than this while the loop goes on."""
 BLOCK_S = 5.0
 LOOK_S = 2.0
 """How often new sources, and what dead consumers left, are looked for."""
@@ -109,14 +112,25 @@ async def subscribe(
         StoreRefused: the server answers, but not as Redis 7.0 or newer does.
     """
     async with _running(redis_url, group=group, prefix=prefix, start=start, idle_s=idle_s) as reader:
-        globs, names = tuple(types), tuple(sources)
-        async with aclosing(reader.entries(names, tries)) as entries:
-            async for entry in entries:
-                if not any(fnmatchcase(entry.event.type, glob) for glob in globs):
-                    await reader.done(entry)
-                    continue
-                yield Message(entry)
-                await reader.done(entry)
+        wanted, names = _wanted(tuple(types)), tuple(sources)
+        async with aclosing(reader.batches(names)) as batches:
+            async for batch, left in batches:
+                for entry in batch:
+                    if left and await reader.hopeless(entry, tries):
+                        continue
+                    if wanted(entry.event.type):
+                        yield Message(entry)
+                    reader.done(entry)
+                    if reader.acknowledge_now:
+                        await reader.acknowledge()
+
+
+def _wanted(globs: tuple[str, ...]) -> Callable[[str], bool]:
+    @lru_cache(maxsize=1000)
+    def wanted(type_: str) -> bool:
+        return any(fnmatchcase(type_, glob) for glob in globs)
+
+    return wanted
 
 
 class _Reader:
@@ -127,38 +141,49 @@ class _Reader:
         self._streams = streams
         self._start = start
         self._idle_s = idle_s
-        self._queue: asyncio.Queue[tuple[Entry, bool] | Exception] = asyncio.Queue(maxsize=AT_ONCE)
+        self._queue: asyncio.Queue[tuple[list[Entry], bool] | Exception] = asyncio.Queue(maxsize=1)
         self._at_hand: dict[str, dict[str, None]] = {}
         self._finished: dict[str, list[str]] = {}
+        self._count = 0
+        self._since = 0.0
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    async def entries(self, names: tuple[str, ...], tries: int) -> AsyncGenerator[Entry, None]:
-        """Each entry once, those that were handed out too often buried."""
+    async def batches(self, names: tuple[str, ...]) -> AsyncGenerator[tuple[list[Entry], bool], None]:
+        """What was read, source by source; True: a consumer that is gone had it before."""
         self._tasks[""] = asyncio.create_task(self._guarded(self._look(names)))
         self._tasks["."] = asyncio.create_task(self._guarded(self._touch()))
         while True:
             if self._queue.empty():
-                await self._acknowledge()
+                await self.acknowledge()
             found = await self._queue.get()
             if isinstance(found, Exception):
                 raise found
-            entry, left = found
-            if left and await self._patiently(entry.source, partial(self._group.tried, entry)) >= tries:
-                await self._patiently(entry.source, partial(self._group.bury, entry))
-                self._at_hand[entry.source].pop(entry.place, None)
-                continue
-            yield entry
+            yield found
 
-    async def done(self, entry: Entry) -> None:
+    async def hopeless(self, entry: Entry, tries: int) -> bool:
+        """Whether an entry that was left before has had its tries: then it is buried."""
+        if await self._patiently(entry.source, partial(self._group.tried, entry)) < tries:
+            return False
+        await self._patiently(entry.source, partial(self._group.bury, entry))
+        self._at_hand[entry.source].pop(entry.place, None)
+        return True
+
+    def done(self, entry: Entry) -> None:
         """The body is through with it."""
+        if not self._count:
+            self._since = time.monotonic()
+        self._count += 1
         self._finished.setdefault(entry.source, []).append(entry.place)
-        if sum(map(len, self._finished.values())) >= ACK_AT_MOST:
-            await self._acknowledge()
+
+    @property
+    def acknowledge_now(self) -> bool:
+        """Whether there is enough to acknowledge, or some of it for long enough."""
+        return self._count >= ACK_AT_MOST or time.monotonic() - self._since > ACK_AFTER_S
 
     async def close(self) -> None:
         """Acknowledge what is done, and stop reading."""
         with suppress(StoreError):
-            await self._acknowledge(once=True)
+            await self.acknowledge(once=True)
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
@@ -166,8 +191,9 @@ class _Reader:
             for source in self._at_hand:
                 await self._group.leave(source)
 
-    async def _acknowledge(self, *, once: bool = False) -> None:
-        finished, self._finished = self._finished, {}
+    async def acknowledge(self, *, once: bool = False) -> None:
+        """Acknowledge what the body is through with."""
+        finished, self._finished, self._count = self._finished, {}, 0
         for source, places in finished.items():
             if once:
                 await self._group.done(source, places)
@@ -200,10 +226,10 @@ class _Reader:
                 look_at = loop.time() + (0.0 if found else min(LOOK_S, self._idle_s / 2))
             else:
                 found, left = await self._patiently(source, partial(self._read, source)), False
-            for entry in found:
-                if entry.place not in hand:
-                    hand[entry.place] = None
-                    await self._queue.put((entry, left))
+            fresh = [entry for entry in found if entry.place not in hand]
+            if fresh:
+                hand.update((entry.place, None) for entry in fresh)
+                await self._queue.put((fresh, left))
 
     async def _read(self, source: str) -> list[Entry]:
         return await self._group.read(source, count=AT_ONCE, block_s=min(BLOCK_S, self._idle_s / 2))
