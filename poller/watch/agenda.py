@@ -21,6 +21,9 @@ FADE_S = 7 * DAY_S
 """What a list has shown counts half after this."""
 LONGEST_RETRY_S = 60.0
 """A list that cannot be read is tried after `every`, twice that, … and at most this, or `every`."""
+FIRST_ROUND = 2
+"""Requests of sweeps for each of a detail at most, until every detail was read once: nothing is known of
+how often they change, and until then nothing that only they show can be told."""
 SETTLED = 0.2
 """How much the newest of a row of measurements counts."""
 
@@ -74,6 +77,8 @@ class Agenda:
     """Mean time from a change to its detection lately, each taken as the middle of its bounds."""
     _hurried: int = field(default=0)
     """Readings of changed records since the last sweep."""
+    _owed: int = field(default=0)
+    """Requests of sweeps that the first round of details has not had its part of yet."""
 
     @classmethod
     def of(cls, lists: Iterable[str], *, every_s: float, max_age_s: float, details: bool) -> "Agenda":
@@ -112,7 +117,7 @@ class Agenda:
         if not self.details or self.failing:
             return sweep
         detail = self.round.next(now)
-        if detail and detail[1] > value:
+        if detail and (detail[1] > value or (self.round.unread and self._owed >= FIRST_ROUND)):
             return Choice("detail", detail[0], 1, first=False)
         return sweep
 
@@ -150,6 +155,7 @@ class Agenda:
         mine = self.lists[kind]
         mine.failures = 0 if complete else mine.failures + 1
         mine.cost = max(1, cost) if complete else 1
+        self._owed = min(self._owed + mine.cost, FIRST_ROUND * len(self.round))
         if not complete:
             return
         first, mine.records = mine.records == 0, records
@@ -164,6 +170,8 @@ class Agenda:
         """A detail was read, and shows something new or not."""
         if choice.first:
             self._hurried += 1
+        else:
+            self._owed = max(0, self._owed - FIRST_ROUND)
         gap_s = self.round.read(choice.subject, now=now, changed=changed)
         if changed and gap_s is not None:
             self._observe(gap_s / 2)

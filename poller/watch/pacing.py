@@ -14,10 +14,10 @@ from itertools import pairwise
 
 from .habits import EDGES_S, Bursts, Habit, Population
 
-POWERS = (2.0, 2.25, 2.5, 2.75, 3.0, 3.5)
+POWERS = (2.0, 2.25, 2.5, 2.75, 3.0)
 """What age is raised to: 2 is the best for the mean; the more alike the rates are believed, the less a
 higher one costs there, and the tail is shorter."""
-SHORT_TAIL = 0.94
+SHORT_TAIL = 0.96
 """The 95th percentile of delays aimed at, in rounds of all records: round robin's is 0.95."""
 LEVEL = 1.25
 """Rates within this factor are one queue, in which the oldest is next: a choice costs a few dozen looks."""
@@ -48,12 +48,15 @@ class Round:
         self._every_s = every_s
         self._max_age_s = max_age_s
         self._fixed = power is not None
-        self.power = POWERS[-2] if power is None else power
+        self.power = POWERS[-1] if power is None else power
         self._units: dict[Subject, _Unit] = {}
         self._queues: dict[int, OrderedDict[Subject, None]] = {}
         self._single: dict[Subject, None] = {}
+        self.unread = 0
+        """Records whose detail was never read."""
         self._reads = 0
         self._worth = 1.0
+        """Turns a value among details into what compares with sweeps."""
         self.population = Population()
         self.bursts = Bursts()
 
@@ -77,15 +80,18 @@ class Round:
             self._unqueue(subject, unit)
         for subject, at in read_at.items():
             unit = self._units[subject] = _Unit(Habit(), at or unread_at, fresh=not at)
+            self.unread += unit.fresh
             self.population.enter(unit.habit)
         for subject, unit in sorted(self._units.items(), key=lambda each: each[1].read_at):
             self._queue(subject, unit)
+        self._weigh()
 
     def add(self, subject: Subject, *, now: float) -> None:
         """Take in one new record; it is judged by itself until it was read."""
         if subject in self._units:
             return
         unit = self._units[subject] = _Unit(Habit(), now, fresh=True)
+        self.unread += 1
         self.population.enter(unit.habit)
         self._single[subject] = None
 
@@ -93,6 +99,7 @@ class Round:
         """Forget a record that is listed no more."""
         unit = self._units.pop(subject, None)
         if unit is not None:
+            self.unread -= unit.fresh
             self.population.leave(unit.habit)
             self._unqueue(subject, unit)
 
@@ -117,6 +124,7 @@ class Round:
         if changed:
             habit.changed_at = now
         self._unqueue(subject, unit)
+        self.unread -= fresh
         unit.read_at, unit.fresh = now, False
         if now - habit.changed_at < EDGES_S[-1] and self.bursts.further > FEW:
             self._single[subject] = None
@@ -132,6 +140,9 @@ class Round:
         self.population.fit()
         if not self._fixed:
             self.power = power_for([(count, rate) for rate, count in self.population.spread().items()])
+        self._weigh()
+
+    def _weigh(self) -> None:
         low, high = self.sums()
         self._worth = high / low if low > 0 else 1.0
 
@@ -188,11 +199,6 @@ class Round:
     def oldest(self) -> float | None:
         """When the record was read that waits longest; None where there is none."""
         return min((unit.read_at for unit in self._units.values()), default=None)
-
-    @property
-    def unread(self) -> int:
-        """Records whose detail was never read."""
-        return sum(unit.fresh for unit in self._units.values())
 
     def rates(self) -> Iterator[tuple[int, float]]:
         """How many records share a rate (per second, bursts included), and that rate."""
