@@ -151,7 +151,7 @@ async def test_lost_replies_of_redis(
     tmp_path: Path, real_server: RealServer, redis_url: str, pytestconfig: pytest.Config
 ) -> None:
     """Redis does what it was told and its reply is lost: nothing is done twice, and nothing stays open."""
-    most = 1_000 if pytestconfig.getoption("--long") else 15
+    most = 1_000 if pytestconfig.getoption("--long") else 12
     async with (
         fault_proxy(path=real_server.socket) as proxy,
         staged(tmp_path, redis_url=proxy.url, ours=redis_url, seed=5) as stage,

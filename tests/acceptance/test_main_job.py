@@ -9,7 +9,7 @@ from waiting import wait_until
 
 from poller.simulators import Options, serve
 
-STEPS, AT_ONCE = 1_000, 40
+STEPS, AT_ONCE = 1_000, 50
 
 
 async def test_a_life_of_a_thousand_transitions_is_told_delivered_and_verified(tmp_path: Path) -> None:

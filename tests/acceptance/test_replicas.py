@@ -154,7 +154,7 @@ async def test_a_leader_that_slept_past_its_lease_commits_nothing(
     tmp_path: Path, redis_url: str, real_server: RealServer, pytestconfig: pytest.Config
 ) -> None:
     """Stopped in the midst of a commit, a leader is followed by the other; what it had sent is refused."""
-    rounds = 300 if pytestconfig.getoption("--long") else 2
+    rounds = 300 if pytestconfig.getoption("--long") else 1
     replies: list[bytes] = []
     async with paired(tmp_path, real_server) as pair:
         for _ in range(rounds):

@@ -90,8 +90,12 @@ class Window:
 
     entries: list[Any]
     records: set[int]
-    after: int
-    """Number of the last request that was asked before the last of them."""
+
+    @property
+    def arrived(self) -> set[int]:
+        """Records that came into a list: what is nested in them is due only after their first reading."""
+        came = ("created", "appeared", "restored", "opportunity.reopened")
+        return {int(each.subject.partition("/")[2]) for each in self.entries if each.type.endswith(came)}
 
     @property
     def due(self) -> list[Told]:
@@ -135,7 +139,7 @@ class Tale:
         self._careful.moved.clear()
         entries = [entry for step in self._life.steps(steps) for entry in step.entries]
         self.transitions += steps
-        window = Window(entries, set(self._careful.moved), self.asked())
+        window = Window(entries, set(self._careful.moved))
         self.due += window.due
         self.truths += entries
         return window
@@ -206,16 +210,16 @@ class Tale:
         return any(event["type"] == "poller.source.baseline_completed" for event in await self.events())
 
     async def settle(self, window: Window) -> None:
-        """Wait until what is due was told and every record that moved was read again."""
+        """Wait until what is due was told, and what came into a list was read by its id and listed once more.
+
+        A reading by id is dropped while the list has not shown the record, so only later ones count.
+        """
         await wait_until(lambda: self.url or self.home.server_url(), "a server", SETTLE_S)
-        after = max(window.after, self.asked())
-        for record in sorted(window.records):
-            row = self.sim.world.rows[record]
-            if not row.archived:
-                await self.ask({"do": "poll", "record": f"{row.kind}/{record}"})
+        await self._ask_for(window.records)
         await self._until_told()
         told = self.asked()
-        await self._read_since(after, window.records)
+        await self._ask_for(window.arrived)
+        await self._read_since(told, window.arrived)
         await wait_until(lambda: self._are_listed_since(told), "both lists once more", SETTLE_S)
 
     def _are_listed_since(self, after: int) -> bool:
@@ -227,6 +231,13 @@ class Tale:
                 done.add(each.path)
             later.add(each.path)
         return done >= set(_PATHS.values())
+
+    async def _ask_for(self, records: set[int]) -> None:
+        """Have these read by their id before all others."""
+        for record in sorted(records):
+            row = self.sim.world.rows[record]
+            if not row.archived:
+                await self.ask({"do": "poll", "record": f"{row.kind}/{record}"})
 
     async def _until_told(self) -> None:
         due = Counter(self.due)
