@@ -139,7 +139,8 @@ class Nursery:
 
 
 def _size(log: Path) -> int:
-    return log.stat().st_size if log.exists() else 0
+    log.touch(mode=0o600)  # so that it may be read before the process has opened it
+    return log.stat().st_size
 
 
 @asynccontextmanager
