@@ -192,7 +192,7 @@ class Inspector:
             every_s=given.every.total_seconds(),
             period_s=period_s,
             lists=lists,
-            details=await self._details(name, lists) if given.details else None,
+            details=await self._details(name, lists),
             budget=usage,
             window_s=given.budget.window.total_seconds(),
             reported_at=float(report["at"]) if "at" in report else None,
@@ -254,9 +254,12 @@ class Inspector:
             return "starting", failed or "the first reading of its lists is not complete yet"
         return "polling", failed
 
-    async def _details(self, name: str, lists: Sequence[ListStanding]) -> DetailsStanding:
+    async def _details(self, name: str, lists: Sequence[ListStanding]) -> DetailsStanding | None:
+        detailed = detailed_kinds(self._settings.sources[name])
+        if not detailed:
+            return None
         store, ages, records = self._snapshots(name), [], 0
-        for each in lists:
+        for each in (one for one in lists if one.list in detailed):
             ids = sorted(await store.listed_ids(each.list))
             records += len(ids)
             found = await store.records(each.list, ids[:: max(1, len(ids) // MOST_READ)])
@@ -345,12 +348,20 @@ def same_host(one: SourceSettings, other: SourceSettings) -> bool:
     return (urlsplit(one.base_url).netloc, one.egress) == (urlsplit(other.base_url).netloc, other.egress)
 
 
+def detailed_kinds(given: SourceSettings) -> list[str]:
+    """The kinds whose records are read by id in turn."""
+    made = SOURCES.get(given.kind)
+    if made is None or not given.details:
+        return []
+    return [name for name in made.lists if made.kinds[name].detailed]
+
+
 def load_of(name: str, given: SourceSettings, *, pages: Sequence[int], records: int) -> Load:
-    """What a source asks of its budget."""
+    """What a source asks of its budget; `records` are those whose details are read."""
     return Load(
         source=name,
         requests=requests_of(pages),
-        records=records if given.details else 0,
+        records=records,
         every_s=given.every.total_seconds(),
         max_age_s=given.max_age.total_seconds(),
     )

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from poller.app.reckoning import Allowance, Load, advice, reckon
-from poller.app.standing import Inspector, load_of, same_host
+from poller.app.standing import Inspector, detailed_kinds, load_of, same_host
 from poller.app.wiring import manner_of, purse_of, source_of
 from poller.errors import Limited, PollerError, Refused, StoreError, Unreachable
 from poller.store.snapshots import Snapshots
@@ -196,9 +196,9 @@ def _words(seen: Seen) -> str:
 async def _tell_pace(store: Store, name: str, seen: Sequence[Seen], tell: Tell) -> None:
     """What a sweep and a round of details take within the budget, shared with the host's other sources."""
     given, step = store.settings.sources[name], f"source {name}"
-    mine = load_of(
-        name, given, pages=[each.pages for each in seen], records=sum(each.records for each in seen)
-    )
+    detailed = detailed_kinds(given)
+    records = sum(each.records for each in seen if each.kind in detailed)
+    mine = load_of(name, given, pages=[each.pages for each in seen], records=records)
     loads = [mine, *await _others(store, name)]
     allowance = Allowance(limit=given.budget.count, window_s=given.budget.window.total_seconds())
     reckoned = reckon(loads, allowance)
@@ -231,6 +231,6 @@ async def _others(store: Store, name: str) -> list[Load]:
             continue
         memory = await inspector.memory(each)
         known = Snapshots(store.connection, store.keys, each, fence=0)
-        records = sum([await known.listed(kind) for kind in memory.lists])
+        records = sum([await known.listed(kind) for kind in detailed_kinds(given)])
         found.append(load_of(each, given, pages=[at.pages for at in memory.lists.values()], records=records))
     return found

@@ -1,5 +1,6 @@
 """JSON Schema 2020-12 of each event type, from pydantic's models."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -14,6 +15,8 @@ from .types import TYPES, EventType
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 VERSION = "v1"
 OURS = "poller"
+VIEW = "DealView"
+"""What data.deal is called here, since a source may have a Deal of its own."""
 
 
 class _Generator(GenerateJsonSchema):
@@ -78,14 +81,14 @@ def _moved(value: Any, to: str) -> Any:
 
 def _drawn(type_: EventType) -> dict[str, Any]:
     model: type[BaseModel] = CloudEvent[type_.object]  # type: ignore[name-defined]
-    schema = model.model_json_schema(mode="validation", schema_generator=_Generator)
+    schema = _shortened(model.model_json_schema(mode="validation", schema_generator=_Generator))
     definitions = schema.pop("$defs")
     # pydantic names the data of an envelope after its type arguments; here it stands in its place.
     data = definitions.pop(next(name for name in definitions if name.startswith("EventData_")))
     _narrow(schema["properties"], type_)
     schema["properties"]["data"] = _data(data, type_)
     if not type_.has_deal:
-        definitions.pop("Deal")
+        definitions.pop(VIEW)
     return {
         **schema,
         "title": type_.name,
@@ -93,6 +96,26 @@ def _drawn(type_: EventType) -> dict[str, Any]:
         "$defs": dict(sorted(definitions.items())),
         "examples": [loads(example(type_).body)],
     }
+
+
+def _shortened(schema: dict[str, Any]) -> dict[str, Any]:
+    """Names as a reader would choose them; pydantic gives long ones where two models are called the same."""
+    names = {
+        name: name.rpartition("__")[2] if name.startswith("poller__") else name for name in schema["$defs"]
+    }
+    names["poller__model__Deal" if "poller__model__Deal" in names else "Deal"] = VIEW
+    shortened: dict[str, Any] = _named(schema, names)
+    shortened["$defs"] = {names[name]: value for name, value in shortened["$defs"].items()}
+    return shortened
+
+
+def _named(value: Any, names: Mapping[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {
+            key: f"#/$defs/{names[item.rpartition('/')[2]]}" if key == "$ref" else _named(item, names)
+            for key, item in value.items()
+        }
+    return [_named(item, names) for item in value] if isinstance(value, list) else value
 
 
 def _narrow(properties: dict[str, Any], type_: EventType) -> None:
@@ -116,7 +139,7 @@ def _data(data: dict[str, Any], type_: EventType) -> dict[str, Any]:
         properties["previous"]["maxProperties"] = 0
         properties["changed"]["maxItems"] = 0
     if type_.has_deal:
-        properties["deal"] = {"$ref": "#/$defs/Deal"}
+        properties["deal"] = {"$ref": f"#/$defs/{VIEW}"}
         required.append("deal")
     else:
         del properties["deal"]

@@ -35,7 +35,7 @@ def example(type_: EventType) -> Event:
         object_=object_,
         previous=previous,
         changed=tuple(change.get("changed", previous)),
-        deal=_deal(type_, own, object_, previous),
+        deal=_deal(type_, written, object_, previous),
         detected_at=AT,
     )
 
@@ -66,13 +66,12 @@ def _change(type_: EventType, own: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _deal(
-    type_: EventType, own: Mapping[str, Any], object_: Mapping[str, Any], previous: Mapping[str, Any]
+    type_: EventType, written: Mapping[str, Any], object_: Mapping[str, Any], previous: Mapping[str, Any]
 ) -> Mapping[str, str | None] | None:
     if type_.kind is None or type_.kind.deal is None:
         return None
-    known = Known(row=dict(object_))
-    url = f"https://app.example.com/{type_.subject}/{own['id']}"
-    deal = type_.kind.deal(known, _MEANINGS.get(type_.suffix, "open"), url)
+    known, url = Known(row=dict(object_)), str(written.get("url", ""))
+    deal = type_.kind.deal(known, _MEANINGS.get(type_.suffix, "open"), url, written.get("names", {}))
     if deal["amount"] is None and previous.get("amount") is not None:
         deal = {**deal, "amount": str(previous["amount"])}
     return deal

@@ -123,7 +123,7 @@ def _edited(path: str, change: Any) -> dict[str, Any]:
 
 
 EVENT = "$defs/drum.opportunity.won"
-DEAL = "$defs/drum.Deal/properties"
+DEAL = "$defs/drum.DealView/properties"
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_a_promise_that_is_broken_is_found(path: str, change: Any, said: str) ->
 def test_additions_break_nothing() -> None:
     """A new field, a new type, a promise more: all of that is within v1."""
     more = _edited(f"{DEAL}/pipeline", {"type": "string"})
-    more["$defs"]["drum.Deal"]["required"] = ["name"]
+    more["$defs"]["drum.DealView"]["required"] = ["name"]
     more["$defs"]["drum.opportunity.merged"] = {"type": "object"}
     assert schemas.breaks(BUNDLE, more) == []
 
