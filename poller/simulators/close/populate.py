@@ -126,7 +126,9 @@ class Population:
         """Custom fields that are empty are not printed at all."""
         values = (self._rng.choice(_SOURCES), self._rng.randrange(1, 200), self.regions())
         return {
-            name: value for name, value in zip(CUSTOM_FIELDS, values, strict=True) if self._rng.random() < 0.6
+            name: value
+            for name, value in zip(CUSTOM_FIELDS, values, strict=True)
+            if self._rng.random() < 0.6 and value is not None
         }
 
     def _row(self, record: str, values: dict[str, Any], *, days: int) -> Row:

@@ -8,7 +8,6 @@ moment that holds more than a page is taken apart by the date of creation.
 import base64
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
@@ -30,8 +29,6 @@ MOST_PAGES = 1_000
 
 _SECOND_US = 1_000_000
 _LATE_US = round(LATE_S * _SECOND_US)
-_KEPT_S = timedelta(days=29).total_seconds()
-"""The event log holds 30 days: after a longer gap only a whole reading tells what was deleted."""
 _LOOK_BACK_US = 86_400 * _SECOND_US
 """Deletions that a whole reading asks for, so that few absences wait for a second one."""
 _MEANINGS: Mapping[str, Meaning] = {"active": "open", "won": "won", "lost": "lost"}
@@ -91,6 +88,8 @@ class _Progress:
     def __init__(self, mark: _Mark | None) -> None:
         self._mark = mark or _Mark(0, "")
         self._latest_us = self._mark.at_us
+        self.since_us = self._mark.at_us - _LATE_US
+        """From when on deletions are asked for."""
         self._organization = self._mark.organization
         self._given: dict[str, str] = {}
         self.pages = 0
@@ -104,7 +103,7 @@ class _Progress:
         """
         answer = part.answer
         if not self.started:
-            self.started, self._latest_us = answer.started, max(self._latest_us, _server_us(answer, 0.0))
+            self._begin(answer)
         self.ended = answer.ended
         ids, raws = [], []
         for head, raw in zip(part.heads, part.raws, strict=True):
@@ -114,6 +113,14 @@ class _Progress:
                 ids.append(head.id)
                 raws.append(raw)
         return Page(tuple(ids), tuple(raws), answer.started, answer.ended, whole=whole)
+
+    def _begin(self, answer: Answer) -> None:
+        """What the first answer tells of the time, by the server's own clock where it names it."""
+        self.started, at_s = answer.started, date_of(answer.headers.get("date", ""))
+        if at_s is not None:
+            self._latest_us = max(self._latest_us, round(at_s * _SECOND_US))
+        if not self._mark.at_us:
+            self.since_us = round((at_s or answer.started) * _SECOND_US) - _LOOK_BACK_US
 
     def _note(self, head: Head) -> None:
         self._latest_us = max(self._latest_us, head.us("date_updated"))
@@ -175,9 +182,6 @@ class Close:
             BadAnswer: also where the token is another organization's than the cursor.
         """
         mark = _Mark.read(since)
-        gone, log = await self._deletions(mark, ticket)
-        if mark and log and log.started - mark.at_us / _SECOND_US > _KEPT_S:
-            mark = None
         whole, reading = mark is None, _Progress(mark)
         asking = Asking(self._upstream, PATH, ticket=ticket, size=size)
         async for part in asking.rows({}, DATES, mark.at_us - _LATE_US if mark else None):
@@ -185,6 +189,7 @@ class Close:
             if page.ids or (whole and not reading.pages):
                 reading.pages += 1
                 yield page
+        gone = await self._deletions(reading.since_us, ticket)
         names: Mapping[str, str] = {}
         if whole or reading.started - self._named_at >= NAMES_EVERY_S:
             names, self._named_at = await self._names(ticket), reading.started
@@ -193,28 +198,24 @@ class Close:
             whole=whole, gone=gone, names=names, cursor=reading.mark().cursor(),
         )  # fmt: skip
 
-    async def _deletions(self, mark: _Mark | None, ticket: Ticket) -> tuple[tuple[str, ...], Answer | None]:
-        """Ids that the event log says were deleted since, and its first answer.
+    async def _deletions(self, since_us: int, ticket: Ticket) -> tuple[str, ...]:
+        """Ids that the event log says were deleted since; whole readings come long before it forgets.
 
-        The log is read before the rows: what is deleted meanwhile lies within the next reading's overlap.
-        A key that may not read the log leaves deletions to whole readings.
+        The log is read after the rows: what is deleted meanwhile is dated later than any of them. A key that
+        may not read it leaves deletions to whole readings.
         """
         asked: dict[str, str | int] = {"object_type": "opportunity", "action": "deleted", "_limit": 50}
-        since_us = mark.at_us - _LATE_US if mark else 0
-        if mark:
-            asked["date_updated__gte"] = written(since_us)
-        gone: list[str] = []
-        first: Answer | None = None
+        asked["date_updated__gte"] = written(since_us)
+        gone: dict[str, None] = {}
         for _ in range(MOST_PAGES):
             answer = await self._beside(f"{API}/event/", asked, ticket)
             if answer is None:
-                return (), None
-            first, page = first or answer, _taken(_log, answer, f"{API}/event/")
-            since_us = since_us or _server_us(first, first.started) - _LOOK_BACK_US
+                return ()
+            page = _taken(_log, answer, f"{API}/event/")
             fresh = [event.object_id for event in page.data if _moment(event.date_updated) >= since_us]
-            gone += fresh
+            gone |= dict.fromkeys(fresh)
             if not page.cursor_next or len(fresh) < len(page.data):
-                return tuple(dict.fromkeys(gone)), first
+                return tuple(gone)
             asked["_cursor"] = page.cursor_next
         msg = f"{API}/event/ has no end after {MOST_PAGES} pages"
         raise BadAnswer(msg)
@@ -292,9 +293,3 @@ def _moment(text: str) -> int:
     except (ValueError, OverflowError) as exc:
         msg = f"{API}/event/ has the date {text!r}, which is none"
         raise BadAnswer(msg) from exc
-
-
-def _server_us(answer: Answer, default_s: float) -> int:
-    """The server's own clock when it answered, in Unix microseconds."""
-    at_s = date_of(answer.headers.get("date", ""))
-    return round((default_s if at_s is None else at_s) * _SECOND_US)
