@@ -5,7 +5,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from tales import ECHOES, QUIET, broken, plain
 from watching import Watched
+
+from poller.model import dumps, loads
 
 Told = tuple[str, str]
 """Type and subject of an event."""
@@ -23,6 +26,12 @@ class Score:
     told: int = 0
     missed: list[str] = field(default_factory=list)
     invented: list[str] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def false_removals(self) -> int:
+        """Records that were said to be removed, and were not."""
+        return sum(".removed " in each for each in self.invented)
 
     @property
     def recall(self) -> float:
@@ -36,10 +45,23 @@ class Score:
 
     def line(self, mode: str) -> str:
         """One row of the table."""
-        return f"{mode:<34} {self.transitions:>6} {self.due:>6} {self.recall:>8.4f} {self.precision:>9.4f}"
+        counts = f"{self.transitions:>7} {self.due:>7} {self.told:>7}"
+        return f"{mode:<36} {counts} {self.recall:>8.4f} {self.precision:>9.4f} {self.false_removals:>8}"
 
 
-HEAD = f"{'mode':<34} {'trans.':>6} {'due':>6} {'recall':>8} {'precision':>9}"
+HEAD = f"{'mode':<36} {'trans.':>7} {'due':>7} {'told':>7} {'recall':>8} {'precision':>9} {'removed?':>8}"
+
+
+def total(scores: Iterable[Score]) -> Score:
+    """All modes together."""
+    whole = Score()
+    for each in scores:
+        whole.transitions += each.transitions
+        whole.due += each.due
+        whole.told += each.told
+        whole.missed += each.missed
+        whole.invented += each.invented
+    return whole
 
 
 def due(entries: Iterable[Any], source: str = "acme") -> list[Told]:
@@ -54,7 +76,17 @@ def due(entries: Iterable[Any], source: str = "acme") -> list[Told]:
             told.append((entry.type, f"source/{source}"))
         else:
             told.append((entry.type, entry.subject))
+            told += _came_as(entry)
     return told
+
+
+def _came_as(entry: Any) -> list[Told]:
+    """One that is entered when it is won or lost is told as that too, where its row says so."""
+    prefix, _, suffix = entry.type.rpartition(".")
+    row = entry.object or {}
+    stands = row.get("status_type", row.get("status"))
+    came = suffix == "created" and stands in ("won", "lost")
+    return [(f"{prefix}.{stands}", entry.subject)] if came else []
 
 
 async def drift(watched: Watched, sim: Any, *, windows: int, cycles: int = 6, score: Score) -> Score:
@@ -80,6 +112,76 @@ async def live(
     return score
 
 
+async def roles(watched: Watched, sim: Any, *, steps: int, score: Score) -> Score:
+    """Give the token one role after the other, and let the life go on under those that see every record."""
+    given = ("manager", "admin", "staff", "admin", "staff", "manager", "admin", "team", "admin")
+    for turn in range(max(1, steps // 3)):
+        start, role = sim.log.seq, given[turn % len(given)]
+        if role == "team" and not _fits(sim):
+            role = "admin"
+        sim.orders.set_role(role)
+        await settle(watched, sim, start, cycles=6, score=score)
+        if role != "team":
+            await live(watched, sim, steps=2, score=score)
+    start = sim.log.seq
+    sim.orders.set_role("admin")
+    await settle(watched, sim, start, cycles=6, score=score)
+    return score
+
+
+def _fits(sim: Any) -> bool:
+    """Whether so few records leave the view of one team that their removal is not held."""
+    mine = [row for row in sim.world.rows.values() if not row.archived]
+    hidden = Counter(row.kind for row in mine if row.values["team"] != "2")
+    return max(hidden.values(), default=0) <= 20
+
+
+def account(sim: Any) -> dict[str, dict[str, Any]]:
+    """The account as it stands, by subject, as a caller reads it."""
+    found: dict[str, dict[str, Any]] = {}
+    for record in sim.world.rows:
+        state = sim.world.state(record)
+        if state is not None:
+            found[state.subject] = loads(dumps(state.known))
+            found |= {subject: loads(dumps(part.values)) for subject, part in state.parts.items()}
+    return found
+
+
+async def ended(
+    watched: Watched, sim: Any, start: dict[str, dict[str, Any]], score: Score, *, echoes: bool = True
+) -> list[str]:
+    """After a life: nothing more comes, revisions and chains hold, and stream = snapshot = account."""
+    for _ in range(2):
+        await cycle(watched)
+    found = [f"{event['type']} {event['subject']} came late" for event in await watched.events()]
+    # A deal that was won before it left its list says no more of itself when it does.
+    told_of = [event for event in score.events if not event["subject"].startswith("source/")]
+    found += [each for each in broken(told_of, start) if "project_type was" not in each]
+    end = account(sim)
+    told = {**start}
+    for event in score.events:
+        told[event["subject"]] = {**told.get(event["subject"], {}), **event["data"]["object"]}
+    for subject, fields in end.items():
+        known = await watched.known(subject)
+        kept = known.object if known else {}
+        if known is None or known.gone:
+            found.append(f"{subject} is there, and is not known")
+        found += _unlike(f"{subject} as kept", kept, fields, QUIET - {"position"})
+        found += _unlike(
+            f"{subject} as told", told.get(subject, {}), fields, QUIET if echoes else QUIET | ECHOES
+        )
+    return found
+
+
+def _unlike(what: str, mine: dict[str, Any], true: dict[str, Any], but: Iterable[str]) -> list[str]:
+    names = (mine.keys() & true.keys()) - set(but)
+    return [
+        f"{what}: {name} is {mine[name]!r}, and {true[name]!r} in truth"
+        for name in sorted(names)
+        if plain(mine[name]) != plain(true[name])
+    ]
+
+
 async def settle(watched: Watched, sim: Any, start: int, *, cycles: int, score: Score) -> None:
     """Run cycles until what is due was told, or there were enough of them; then score."""
     got = await watched.events()
@@ -90,6 +192,7 @@ async def settle(watched: Watched, sim: Any, start: int, *, cycles: int, score: 
         if not unmatched(entries, got)[0]:
             break
     missed, invented = unmatched(sim.log.since(start), got)
+    score.events += got
     score.transitions += len({entry.transition for entry in sim.log.since(start)})
     score.due += len(due(sim.log.since(start)))
     score.told += len(got)
@@ -107,10 +210,11 @@ def unmatched(entries: list[Any], got: list[dict[str, Any]]) -> tuple[list[str],
     """What is missing and what is too much, subject by subject.
 
     A subject with one transition is told exactly that. Several between two readings may collapse, but
-    nothing else may be told, and a removal that stands is told. What is nested in a record that is new
-    itself was never read before: it may be told or not.
+    nothing else may be told, and a removal that stands is told. What is nested in a record that came or
+    went itself may never have been read: it may be told or not.
     """
-    fresh = {e.subject for e in entries if e.type.rpartition(".")[2] in ("created", "appeared", "restored")}
+    unread = ("created", "appeared", "restored", "removed")
+    fresh = {e.subject for e in entries if e.type.rpartition(".")[2] in unread}
     optional = due(e for e in entries if e.parent in fresh)
     wanted, had = _by_subject(due(entries)), _by_subject((e["type"], e["subject"]) for e in got)
     missed, invented = [], []
