@@ -1,0 +1,267 @@
+"""Every Pipedrive change once, and never one that did not happen: seeded lives in every simulated mode."""
+
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import realserver
+from truth import HEAD, Score, drift, live, settle
+from watching import Watched, watching
+
+from poller.model import dumps, loads
+from poller.simulators import Options, serve
+from poller.store.connection import Connection
+from poller.store.keys import Keys
+from poller.watch.poll import Swept
+from poller.watch.sources import pipedrive_names
+
+HALF_HOUR_S = timedelta(minutes=31).total_seconds()
+DAY_S = timedelta(days=1).total_seconds()
+MODES: dict[str, dict[str, Any]] = {
+    "as documented, all in the same minute": {},
+    "a minute between readings, pages of 5": {"page_most": 5, "tick_s": 60},
+    "half an hour, next_cursor absent": {"page_most": 7, "last_page": "absent", "tick_s": HALF_HOUR_S},
+    "no additional_data, pages of 3": {"page_most": 3, "last_page": "bare", "tick_s": 7},
+    "deleted: status kept, 404 by id": {"deleted_status": "kept", "deleted_by_id": "404", "tick_s": 90},
+    "deleted: 410 by id": {"deleted_by_id": "410", "tick_s": HALF_HOUR_S},
+    "won_time stays on a reopened deal": {"stale_times": True, "tick_s": 20},
+    "empty custom fields left out": {"null_custom_fields": False, "tick_s": 45},
+    "gzip, etags, errors as HTML": {"gzip": True, "etag": True, "errors": "html", "tick_s": 15},
+}
+QUIET: dict[str, dict[str, Any]] = {
+    "archiving leaves update_time": {"untouched": frozenset({"archive", "unarchive"})},
+    "deleting leaves update_time": {"untouched": frozenset({"delete", "restore", "merge"})},
+    "all of these, pages of 5": {
+        "untouched": frozenset({"archive", "unarchive", "delete", "restore", "merge"}),
+        "page_most": 5,
+    },
+}
+LATE: dict[str, dict[str, Any]] = {
+    "half the writes 3 minutes late": {"replica_lag_s": 180.0, "replica_lag_share": 0.5},
+    "most writes 8 minutes late": {"replica_lag_s": 480.0, "replica_lag_share": 0.7},
+}
+FAULTS = (
+    "http502", "http500", "http503", "html200", "truncated", "cut", "reset", "object", "wrong_types",
+    "gzip_twice", "empty",
+)  # fmt: skip
+DRIFTS: dict[str, dict[str, Any]] = {
+    "drift, pages of 5": {"page_most": 5},
+    "drift, pages of 3, all read each time": {"page_most": 3, "tick_s": 2 * HALF_HOUR_S},
+}
+QUICK, LONG = 20, 600
+
+
+class Clock:
+    """The time of the simulator and of the watcher: the real one, and what a test adds."""
+
+    def __init__(self) -> None:
+        self.ahead_s = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.ahead_s
+
+
+class Hours(Watched):
+    """A watched source between whose sweeps time goes by."""
+
+    clock: Clock
+    tick_s: float = 0.0
+
+    async def sweep(self) -> list[Swept]:
+        """Sweep every list once, after a while."""
+        self.clock.ahead_s += self.tick_s
+        return await super().sweep()
+
+
+@pytest.fixture(scope="module")
+def report() -> Iterator[list[str]]:
+    """The table, written when the last mode is through (shown with `pytest -s`)."""
+    lines: list[str] = [HEAD]
+    yield lines
+    sys.stdout.write("\n" + "\n".join(lines) + "\n")
+
+
+@pytest.fixture
+async def store() -> AsyncIterator[Connection]:
+    """A real server of its own."""
+    server = realserver.start()
+    connection = Connection.open(server.url)
+    yield connection
+    await connection.close()
+    server.stop()
+
+
+@pytest.fixture(autouse=True)
+def names_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names are asked for in each reading."""
+    monkeypatch.setattr(pipedrive_names, "EVERY_S", 0.0)
+
+
+def steps(config: pytest.Config) -> int:
+    """How long a life is."""
+    return LONG if config.getoption("--long") else QUICK
+
+
+@asynccontextmanager
+async def lived(
+    store: Connection, seed: int, *, tick_s: float = 0.0, records: int = 24, **switches: Any
+) -> AsyncIterator[tuple[Any, Hours]]:
+    """A simulated company and who watches it, past the baseline."""
+    clock = Clock()
+    async with (
+        serve("pipedrive", options=Options(records=records, seed=seed, clock=clock), **switches) as sim,
+        watching(
+            store, Keys(), kind="pipedrive", url=sim.url, token=sim.token, timeout_s=2, now=clock
+        ) as watched,
+    ):
+        watched.__class__ = Hours
+        assert isinstance(watched, Hours)
+        watched.clock = clock
+        await watched.sweep()
+        assert [event["type"] for event in await watched.events()] == ["poller.source.baseline_completed"]
+        watched.tick_s = tick_s
+        yield sim, watched
+
+
+def order_aside(score: Score, sim: Any) -> None:
+    """Two new records that show between the same two readings are both above what was known before."""
+    later = {entry.subject for entry in sim.log if entry.type.endswith(".appeared")}
+    score.invented = [each for each in score.invented if each.partition(".created ")[2] not in later]
+    score.missed = [each for each in score.missed if each.partition(".appeared ")[2] not in later]
+
+
+async def ended(watched: Hours, sim: Any, score: Score) -> list[str]:
+    """After a life: nothing more comes, revisions have no gap, and what is kept is what the account holds."""
+    sim.set(fault_rate=0.0, replica_lag_s=0.0)
+    watched.tick_s = 2 * HALF_HOUR_S
+    for _ in range(3):
+        await watched.sweep()
+    wrong = [f"{event['type']} {event['subject']} came late" for event in await watched.events()]
+    revisions: dict[str, int] = {}
+    for event in score.events:
+        subject, revision = event["subject"], event["data"]["revision"]
+        if not subject.startswith("source/") and revision != revisions.get(subject, 0) + 1:
+            wrong.append(f"{subject} has revision {revision} after {revisions.get(subject, 0)}")
+        revisions[subject] = revision
+    states = sim.world.states()
+    for subject, state in states.items():
+        known = await watched.known(subject)
+        if known is None or known.gone or known.row != loads(dumps(state.view)):
+            wrong.append(f"{subject} is not kept as it is")
+    for kind in watched.desk.source.lists:
+        for record_id in await watched.desk.snapshots.listed_ids(kind):
+            known = await watched.known(f"{kind}/{record_id}")
+            if known and not known.gone and f"{kind}/{record_id}" not in states:
+                wrong.append(f"{kind}/{record_id} is kept, and is gone")
+    return wrong
+
+
+def judge(score: Score, mode: str, report: list[str]) -> None:
+    """Note the row, and hold it against what was promised."""
+    report.append(score.line(mode))
+    assert score.invented == []
+    assert score.missed == []
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("mode", MODES)
+async def test_each_transition_is_told_once(
+    mode: str, store: Connection, report: list[str], pytestconfig: pytest.Config
+) -> None:
+    """Recall 1 and precision 1 for every transition that stood through one reading, in every mode."""
+    score = Score()
+    async with lived(store, 31, **MODES[mode]) as (sim, watched):
+        await live(watched, sim, steps=steps(pytestconfig), score=score)
+        assert await ended(watched, sim, score) == []
+    judge(score, mode, report)
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("mode", QUIET)
+async def test_what_leaves_update_time_alone_is_told_when_all_is_read(
+    mode: str, store: Connection, report: list[str], pytestconfig: pytest.Config
+) -> None:
+    """What no reading of changes can show is told within the hour, once, and not as something else."""
+    score = Score()
+    async with lived(store, 32, tick_s=HALF_HOUR_S, **QUIET[mode]) as (sim, watched):
+        await live(watched, sim, steps=steps(pytestconfig), score=score)
+        assert await ended(watched, sim, score) == []
+    judge(score, mode, report)
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("mode", LATE)
+async def test_what_is_seen_late_is_told_when_it_is_seen(
+    mode: str, store: Connection, report: list[str], pytestconfig: pytest.Config
+) -> None:
+    """A write that a replica shows late, under the time it was made, is not missed by the readings since."""
+    score = Score()
+    async with lived(store, 33, tick_s=40, **LATE[mode]) as (sim, watched):
+        await live(watched, sim, steps=steps(pytestconfig), score=score)
+        watched.clock.ahead_s += max(each["replica_lag_s"] for each in LATE.values())
+        await settle(watched, sim, sim.log.seq, cycles=4, score=score)
+        order_aside(score, sim)
+        assert await ended(watched, sim, score) == []
+    judge(score, mode, report)
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("tick_s", [0.0, HALF_HOUR_S])
+async def test_a_rough_server_changes_nothing(
+    tick_s: float, store: Connection, report: list[str], pytestconfig: pytest.Config
+) -> None:
+    """Faults delay what is told, and never make anything up."""
+    score = Score()
+    async with lived(store, 34, tick_s=tick_s, page_most=8) as (sim, watched):
+        sim.set(fault_rate=0.05, faults=FAULTS)
+        await live(watched, sim, steps=steps(pytestconfig), cycles=12, score=score)
+        assert await ended(watched, sim, score) == []
+    judge(score, f"5 % faults of every kind, {tick_s:.0f} s", report)
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("at_once", [2, 5, 20])
+async def test_transitions_between_two_readings_collapse_rightly(
+    at_once: int, store: Connection, report: list[str], pytestconfig: pytest.Config
+) -> None:
+    """Several transitions between two readings are one event of each record, or one with the right end."""
+    score = Score()
+    async with lived(store, 35, tick_s=HALF_HOUR_S) as (sim, watched):
+        await live(watched, sim, steps=2 * steps(pytestconfig), at_once=at_once, score=score)
+        assert await ended(watched, sim, score) == []
+    judge(score, f"{at_once} transitions between readings", report)
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("mode", DRIFTS)
+async def test_a_list_that_moves_under_its_reading(
+    mode: str, store: Connection, report: list[str], pytestconfig: pytest.Config
+) -> None:
+    """What changes between two pages is neither lost nor removed."""
+    score = Score()
+    async with lived(store, 36, records=48, **DRIFTS[mode]) as (sim, watched):
+        await drift(watched, sim, windows=max(4, steps(pytestconfig) // 4), score=score)
+        assert await ended(watched, sim, score) == []
+    judge(score, mode, report)
+
+
+@pytest.mark.timeout(3600)
+async def test_an_outage_of_40_days(
+    store: Connection, report: list[str], pytestconfig: pytest.Config
+) -> None:
+    """What changed meanwhile is diffed; deals that were deleted and purged unseen are told as removed."""
+    score = Score()
+    async with lived(store, 37) as (sim, watched):
+        for _ in range(max(1, steps(pytestconfig) // 100)):
+            start = sim.log.seq
+            for _ in range(40):
+                sim.life.step()
+                watched.clock.ahead_s += DAY_S
+            watched.tick_s = 2 * HALF_HOUR_S
+            await settle(watched, sim, start, cycles=6, score=score)
+        assert await ended(watched, sim, score) == []
+    judge(score, "an outage of 40 days", report)
