@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-import msgspec
-
 from poller.config import Settings, SourceSettings, WebhookSettings
 from poller.deliver.filters import wants_source
 from poller.model import loads
@@ -29,8 +27,6 @@ STALE_AFTER = 3.0
 """Periods without a complete sweep that are too many."""
 SHORTEST_STALE_S = 15.0
 """… but never less: what is asked every second may take a moment."""
-MOST_READ = 2_000
-"""Records whose age is looked at; of more, so many evenly spread over them."""
 
 SourceState = Literal["polling", "starting", "limited", "stale", "paused", "held", "suspended", "unattended"]
 EndpointWord = Literal["ok", "failing", "paused", "probing", "disabled", "unattended"]
@@ -81,6 +77,10 @@ class SourceStanding:
     """Expected time between two sweeps of one list: `every`, stretched to fit the budget."""
     lists: Sequence[ListStanding]
     details: DetailsStanding | None
+    expected_delay_s: float | None
+    """From a change to its event, as the schedule has it now."""
+    observed_delay_s: float | None
+    """The same as the bounds of late events tell it, at most."""
     budget: Usage
     window_s: float
     reported_at: float | None
@@ -119,13 +119,6 @@ class Standing:
     """Replica -> seconds since its last heartbeat."""
     sources: Sequence[SourceStanding]
     webhooks: Sequence[EndpointStanding]
-
-
-class _Age(msgspec.Struct):
-    detail_at: float = 0.0
-
-
-_age = msgspec.json.Decoder(_Age)
 
 
 class Inspector:
@@ -180,7 +173,7 @@ class Inspector:
         lists = [await self._list(name, kind, memory, report) for kind in memory.lists]
         holder = await self.source_holder(name)
         usage = await purse_of(name, given, self._connection, self._keys).budget.usage()
-        period_s = self._period_s(name, memories, usage)
+        told_s, delay = report.get("period_s"), report.get("delay") or {}
         found = SourceStanding(
             source=name,
             kind=given.kind,
@@ -190,9 +183,11 @@ class Inspector:
             well=True,
             held_by=holder.name if holder else None,
             every_s=given.every.total_seconds(),
-            period_s=period_s,
+            period_s=float(told_s) if told_s else self._period_s(name, memories, usage),
             lists=lists,
-            details=await self._details(name, lists),
+            details=self._details(given, report),
+            expected_delay_s=_seconds(delay.get("expected_s")),
+            observed_delay_s=_seconds(delay.get("observed_s")),
             budget=usage,
             window_s=given.budget.window.total_seconds(),
             reported_at=float(report["at"]) if "at" in report else None,
@@ -254,22 +249,17 @@ class Inspector:
             return "starting", failed or "the first reading of its lists is not complete yet"
         return "polling", failed
 
-    async def _details(self, name: str, lists: Sequence[ListStanding]) -> DetailsStanding | None:
-        detailed = detailed_kinds(self._settings.sources[name])
-        if not detailed:
+    def _details(self, given: SourceSettings, report: Mapping[str, Any]) -> DetailsStanding | None:
+        """As the replica that polls last told; nobody counts them for a look."""
+        told = report.get("details")
+        if not told or not detailed_kinds(given):
             return None
-        store, ages, records = self._snapshots(name), [], 0
-        for each in (one for one in lists if one.list in detailed):
-            ids = sorted(await store.listed_ids(each.list))
-            records += len(ids)
-            found = await store.records(each.list, ids[:: max(1, len(ids) // MOST_READ)])
-            ages += [_age.decode(data).detail_at for data in found.values()]
-        read = [at for at in ages if at]
+        records, oldest_at = int(told["records"]), _seconds(told["oldest_at"])
         return DetailsStanding(
             records=records,
-            read=len(read),
-            looked_at=len(ages),
-            oldest_s=max(0.0, self._now() - min(read)) if read else None,
+            read=records - int(told["unread"]),
+            looked_at=records,
+            oldest_s=max(0.0, self._now() - oldest_at) if oldest_at else None,
         )
 
     # --- endpoints ------------------------------------------------------------------------------
@@ -325,6 +315,10 @@ class Inspector:
         if word == "failing":
             return word, f"{state.failures} failures in a row, for {now - state.failing_since:.0f} s"
         return word, ""
+
+
+def _seconds(told: object) -> float | None:
+    return float(str(told)) if told is not None else None
 
 
 def _sum(counts: Sequence[Counts], name: str) -> int:

@@ -71,7 +71,7 @@ def sentence(source: SourceStanding) -> str:
 
 def _details(details: DetailsStanding) -> str:
     if details.read < details.looked_at or details.oldest_s is None:
-        return f"details read of {details.read} in {details.looked_at}"
+        return f"details read of {details.read} in {details.looked_at} records"
     return f"details at most {span(details.oldest_s)} old"
 
 
@@ -100,6 +100,9 @@ def _source_lines(source: SourceStanding) -> Iterator[str]:
         took = f", {each.pages} pages in {span(each.took_s)}" if each.took_s is not None else ""
         age = f"read {span(each.age_s)} ago" if each.age_s is not None else "not read to its end yet"
         yield f"{each.list + 's':<14} {each.records} records, {age}{took}"
+    if source.expected_delay_s is not None:
+        lately = f", lately {span(source.observed_delay_s)}" if source.observed_delay_s is not None else ""
+        yield f"{'delay':<14} a change is told after {span(source.expected_delay_s)} on average{lately}"
     budget = source.budget
     used = ", ".join(f"{count} {name}" for name, count in sorted(budget.used.items()) if count) or "nothing"
     learned = f", {budget.allowed} allowed now" if budget.allowed < budget.limit else ""

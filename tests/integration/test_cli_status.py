@@ -37,10 +37,16 @@ async def test_status_of_what_is_well(call: Commands, redis_url: str) -> None:
             assert all(each["complete"] and each["age_s"] < 10 for each in source["lists"])
             assert source["budget"]["limit"] == 6000
             assert source["budget"]["used"]["sweep"] > 0
+
+            async def read() -> bool:
+                told = (await call("status", "--json")).json["sources"][0]
+                return bool(told["details"]["read"] == 30 and told["expected_delay_s"] is not None)
+
+            await wait_until(read, "every detail to be read", 20)
             assert (webhook["webhook"], webhook["state"], webhook["well"]) == ("billing", "ok", True)
             words = await call("status")
             assert words.code == 0
-            assert "source acme   polling every 1.0 s; " in words.out
+            assert "source acme   polling every 1." in words.out
             assert "webhook billing   ok" in words.out
             assert (await call("health")).code == 0
             listed = await call("sources", "list")
