@@ -127,10 +127,15 @@ class Nursery:
                 self._living.pop(int(pid)).ended.set_result(int(code[0]))
         self._births.put_nowait(0)  # it has ended itself
 
+    def kill_all(self) -> None:
+        """Kill whatever still lives."""
+        for running in self._living.values():
+            running.kill()
+
     async def close(self) -> None:
         """Kill whatever still lives, and end."""
+        self.kill_all()
         for running in list(self._living.values()):
-            running.kill()
             await running.end()
         assert self._process.stdin is not None
         self._process.stdin.close()
@@ -246,7 +251,5 @@ async def home(folder: Path, **settings: Any) -> AsyncIterator[Home]:
         try:
             yield made
         finally:
-            for running in list(opened._living.values()):
-                running.kill()
-                await running.end()
-            made.kill_server()
+            opened.kill_all()
+            made.kill_server()  # first, and without waiting: nothing may outlive a test that was cut short
