@@ -16,13 +16,26 @@ import msgspec
 from poller.errors import BadAnswer, Refused
 from poller.watch.upstream import Answer, Ticket, Upstream
 
-from .base import Account, Child, Judgement, Kind, LeftOut, Meaning, Missing, Page, Reading, decoded
+from .base import (
+    Account,
+    Child,
+    Judgement,
+    Kind,
+    LeftOut,
+    Meaning,
+    Missing,
+    Page,
+    Reading,
+    Same,
+    decoded,
+)
 from .pipedrive_names import Names
 from .pipedrive_records import KINDS, is_dead
 from .pipedrive_wire import (
     DAY_S,
     Envelope,
     held,
+    is_moment,
     moment,
     old_moment,
     opened,
@@ -147,6 +160,7 @@ class Pipedrive:
         Raises:
             LeftOut: the account has no projects.
         """
+        since = since if is_moment(since) else ""
         run = _Run(since)
         for shelf in _SHELVES[kind]:
             cursor = ""
@@ -270,7 +284,14 @@ class Pipedrive:
 
     # --- by id ------------------------------------------------------------------------------------
 
-    async def read(self, kind: str, record_id: str, *, ticket: Ticket) -> Reading | Missing:
+    async def read(
+        self,
+        kind: str,
+        record_id: str,
+        *,
+        ticket: Ticket,
+        tag: str = "",  # noqa: ARG002 - its answers have no tags
+    ) -> Reading | Missing | Same:
         """Read one deal or project, archived or not; one that is deleted counts as missing.
 
         Its id answers 200, 404 or 410 for 30 days, and 404 from then on: all of it says the same.

@@ -88,6 +88,11 @@ def moment(at: float) -> str:
     return datetime.fromtimestamp(int(at), UTC).strftime(_MOMENT)
 
 
+def is_moment(text: str) -> bool:
+    """Whether it is what `moment` writes; a cursor of another version may be anything."""
+    return bool(text) and moment(seconds_of(text)) == text
+
+
 def old_moment(at: str) -> str:
     """The same moment as v1 takes it: `2019-11-28 16:19:50`, in UTC."""
     return at.replace("T", " ").removesuffix("Z")
