@@ -137,7 +137,7 @@ class Poll:
     def _since(self, kind: Kind) -> str:
         """The cursor to go on from; empty where all is to be read."""
         mine = self._desk.memory.lists[kind.name]
-        whole = mine.recheck or not mine.baselined or not kind.whole_every_s
+        whole = mine.recheck or mine.released or not mine.baselined or not kind.whole_every_s
         return "" if whole or self._desk.now() - mine.whole_at >= kind.whole_every_s else mine.cursor
 
     async def _settle(self, run: Run) -> None:
@@ -177,6 +177,10 @@ class Poll:
             await self._visibility.settle(run.kind, len(run.seen))
             await self._absence.settle(run.kind, suspects, swept_at=run.started)
             mine.whole_at = run.started
+        elif mine.missing and not (mine.held or mine.released):
+            # Asked again after this sweep, as after any: the next whole reading may be an hour away.
+            doubted = {*mine.missing, *mine.forbidden}
+            await self._absence.settle(run.kind, doubted, swept_at=run.started)
         if not suspects:
             mine.sure_at = run.started
         mine.swept_at, mine.cursor, mine.recheck = run.started, run.cursor or mine.cursor, False

@@ -120,7 +120,8 @@ class Rows:
         desk, kind, known = self._desk, run.kind, row.known
         mine = desk.memory.lists[kind.name]
         rank = kind.rank(row.record_id, row.view)
-        suffix = "created" if rank > mine.top - kind.late and mine.baselined else "appeared"
+        known_up_to = max(mine.top, mine.swept_at) - kind.late if kind.late else mine.top
+        suffix = "created" if rank > known_up_to and mine.baselined else "appeared"
         mine.highest = max(mine.highest, rank)
         run.came += suffix == "created"
         called = "open" if suffix == "created" and run.came <= MOST_NEWS else None

@@ -131,8 +131,8 @@ class Kind:
     dead: Callable[[Mapping[str, Any]], bool] = never
     """Whether a row says that its record is deleted (a list that shows deleted records for a while)."""
     late: float = 0.0
-    """How far below the highest known rank a new record may still be `created`: it may show later than one
-    that was made after it."""
+    """Where ranks are moments: one made since the last reading is `created`, or so many seconds before it,
+    for it may have shown late. 0 where ranks are ids."""
     detailed: bool = True
     """Whether a reading by id shows more than the row: else none is spent but to judge an absence."""
     whole_every_s: float = 0.0

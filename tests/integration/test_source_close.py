@@ -1,0 +1,330 @@
+"""Close as a source: what its rows, its event log and its names amount to, over real HTTP."""
+
+import base64
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import parse_qs
+
+import pytest
+from watching import Watched, watching
+
+from poller.errors import Limited, Refused
+from poller.simulators import Options, serve
+from poller.simulators.close import EXAMPLE, World
+from poller.store.connection import Connection
+from poller.store.keys import Keys
+from poller.watch.sources import close
+from poller.watch.sources.close import Close
+
+ROWS = "/api/v1/opportunity/"
+LOG = "/api/v1/event/"
+
+
+@asynccontextmanager
+async def watched_close(
+    connection: Connection, *, records: int = 4, begin: bool = True, **switches: Any
+) -> AsyncIterator[tuple[Any, Watched]]:
+    """A simulated Close without limits, and its baseline."""
+    switches = {"rate_limit": None, **switches}
+    async with (
+        serve("close", options=Options(records=records, seed=3), **switches) as sim,
+        watching(connection, Keys(), kind="close", url=sim.url, token=sim.token) as watched,
+    ):
+        if begin:
+            await watched.sweep()
+            await watched.events()
+        yield sim, watched
+
+
+async def swept(watched: Watched) -> list[dict[str, Any]]:
+    """The events of one more sweep."""
+    await watched.sweep()
+    return await watched.events()
+
+
+async def told(watched: Watched) -> list[tuple[str, str]]:
+    """Type and subject of the events of one more sweep."""
+    return sorted((event["type"], event["subject"]) for event in await swept(watched))
+
+
+def whole(watched: Watched) -> None:
+    """The next reading is whole."""
+    watched.desk.memory.lists["opportunity"].whole_at = 0.0
+
+
+def asked(sim: Any, path: str) -> list[dict[str, list[str]]]:
+    """The queries of all requests for a path, oldest first."""
+    return [parse_qs(one.query) for one in sim.requests if one.path == path]
+
+
+def others(sim: Any) -> list[str]:
+    """Ids of the opportunities, without the example."""
+    return [row.id for row in sim.world.live() if row.id != EXAMPLE]
+
+
+def opportunity(suffix: str, record: str = EXAMPLE) -> tuple[str, str]:
+    return f"close.opportunity.{suffix}", f"opportunity/{record}"
+
+
+# --- who asks -------------------------------------------------------------------------------------
+
+
+def test_a_key_is_basic_and_all_else_is_bearer() -> None:
+    """API keys begin with `api_` and are the user of Basic without a password; OAuth tokens are Bearer."""
+    kind, _, given = Close.auth("api_123.abc")["authorization"].partition(" ")
+    assert (kind, base64.b64decode(given)) == ("Basic", b"api_123.abc:")
+    assert Close.auth("77rjFEbhH1yx")["authorization"] == "Bearer 77rjFEbhH1yx"
+
+
+@pytest.mark.parametrize("order", ["expire_token", "deactivate_user", "lapse_plan"])
+async def test_a_token_that_is_refused_concludes_nothing(connection: Connection, order: str) -> None:
+    """401, 403 and 402 suspend the source, whatever was there before."""
+    async with watched_close(connection) as (sim, watched):
+        sim.order(order)
+        with pytest.raises(Refused):
+            await watched.sweep()
+        assert await watched.events() == []
+
+
+@pytest.mark.parametrize("refusal", ["header", "retry_after", "body", "silent"])
+async def test_a_limit_is_a_limit_in_each_form(connection: Connection, refusal: str) -> None:
+    """A 429 ends the reading without any conclusion, however it tells when to come back."""
+    async with watched_close(connection, refusal=refusal) as (sim, watched):
+        sim.orders.win(EXAMPLE)
+        sim.set(rate_limit=0)
+        with pytest.raises(Limited):
+            await watched.poll.sweep("opportunity")
+        sim.set(rate_limit=None)
+        assert await told(watched) == [opportunity("won")]
+
+
+async def test_a_token_of_another_organization_says_nothing(connection: Connection) -> None:
+    """With a stranger's token changes over there are none of ours, and nothing of ours is gone."""
+    other = World(account="other", token="api_other", with_examples=False)
+    other.populate(opportunities=30, seed=9)
+    async with serve("close", options=Options(records=30), rate_limit=None) as sim:
+        about = {"kind": "close", "url": sim.url}
+        async with watching(connection, Keys(), token=sim.token, **about) as watched:
+            await watched.sweep()
+            await watched.events()
+        sim.worlds.append(other)
+        other.switches = sim.switches
+        async with watching(connection, Keys(), token="api_other", **about) as watched:
+            await watched.events()
+            row = other.live()[0]
+            row.updated_ms = other.stamp()
+            other.touch([row.id])
+            assert await told(watched) == []
+            whole(watched)
+            assert await told(watched) == [("poller.source.held", "source/acme")]
+
+
+# --- what a status says ---------------------------------------------------------------------------
+
+
+async def test_a_date_of_winning_is_no_win(connection: Connection) -> None:
+    """`date_won` of an active deal is a hope; the type of the status alone says won, lost or reopened."""
+    async with watched_close(connection) as (sim, watched):
+        sim.orders.update(EXAMPLE, date_won="2026-01-31")
+        assert await told(watched) == [opportunity("updated")]
+        for order, suffix in (("win", "won"), ("lose", "lost"), ("reopen", "reopened"), ("win", "won")):
+            sim.order(order, record=EXAMPLE)
+            assert await told(watched) == [opportunity(suffix)]
+        assert await told(watched) == []
+
+
+async def test_a_win_carries_cents_and_the_small_view(connection: Connection) -> None:
+    """The object holds whole cents and their period as sent, `data.deal` the decimal amount and the names."""
+    async with watched_close(connection) as (sim, watched):
+        sim.orders.update(EXAMPLE, value=300_050, value_currency="EUR", value_period="monthly")
+        await swept(watched)
+        sim.orders.win(EXAMPLE)
+        (event,) = await swept(watched)
+        data, row = event["data"], sim.world.shown(sim.world.row(EXAMPLE))
+        assert (data["object"]["value"], data["object"]["value_period"]) == (300_050, "monthly")
+        assert data["previous"]["status_type"] == "active"
+        assert data["deal"] == {
+            "name": "Bluth Company",
+            "client": "Bluth Company",
+            "amount": "3000.50",
+            "currency": "EUR",
+            "status": "won",
+            "stage": "Won",
+            "owner": row["user_name"],
+            "url": f"{sim.url}/lead/{row['lead_id']}/",
+        }
+
+
+async def test_an_operators_status_is_heeded(connection: Connection) -> None:
+    """Statuses that the settings name as won or lost are that, by label or id."""
+    async with (
+        serve("close", options=Options(records=4), rate_limit=None) as sim,
+        watching(
+            connection, Keys(), kind="close", url=sim.url, token=sim.token,
+            account={"won_statuses": frozenset({"Negotiation"})},
+        ) as watched,
+    ):  # fmt: skip
+        await watched.sweep()
+        await watched.events()
+        status = next(one.id for one in sim.world.tables.statuses.values() if one.name == "Negotiation")
+        sim.orders.set_status(EXAMPLE, status)
+        assert await told(watched) == [opportunity("won")]
+
+
+# --- coming and going -----------------------------------------------------------------------------
+
+
+async def test_what_is_made_is_created_and_what_comes_into_view_appears(connection: Connection) -> None:
+    """By the date of creation: a deal that is older than what was known had only been out of reach."""
+    async with watched_close(connection, records=12, begin=False) as (sim, watched):
+        sim.orders.account.set_scope("own")
+        await watched.sweep()
+        await watched.events()
+        hidden = [row.id for row in sim.world.live() if row.values["user_id"] != sim.world.main.user]
+        sim.orders.account.set_scope("all")
+        whole(watched)
+        assert await told(watched) == sorted(opportunity("appeared", record) for record in hidden)
+        (entry,) = sim.orders.create(value=100)
+        assert await told(watched) == [("close.opportunity.created", entry.subject)]
+
+
+async def test_one_that_is_entered_when_won_is_told_as_both(connection: Connection) -> None:
+    """Created and won, in this order; also where the reading broke off in between."""
+    async with watched_close(connection) as (sim, watched):
+        status = sim.world.tables.of_type("won")[0].id
+        for limits in ({}, {"event": 0}):
+            sim.set(group_limits=limits)
+            (entry,) = sim.orders.create(status_id=status, value=500)
+            await watched.sweep()
+            sim.set(group_limits={}, rate_limit=None)
+            await watched.sweep()
+            events = await watched.events()
+            assert [event["type"].rpartition(".")[2] for event in events] == ["created", "won"]
+            assert {event["subject"] for event in events} == {entry.subject}
+
+
+async def test_a_deletion_is_told_by_the_log(connection: Connection) -> None:
+    """In the next sweep, once: the log names the id, and the id answers 404. A lead takes its deals along."""
+    async with watched_close(connection, records=12) as (sim, watched):
+        record = others(sim)[0]
+        sim.orders.delete(record)
+        assert await told(watched) == [opportunity("removed", record)]
+        lead = sim.world.row(EXAMPLE).values["lead_id"]
+        inside = [row.id for row in sim.world.live() if row.values["lead_id"] == lead]
+        sim.orders.leads.delete_lead(lead)
+        assert await told(watched) == sorted(opportunity("removed", each) for each in inside)
+        sim.orders.leads.restore_lead(lead)
+        assert await told(watched) == sorted(opportunity("appeared", each) for each in inside)
+        assert await told(watched) == []
+
+
+@pytest.mark.parametrize("dates", ["naive", "offset"])
+async def test_a_long_log_is_read_by_its_cursors(connection: Connection, dates: str) -> None:
+    """More deletions than a page of the log holds are all told, whatever its dates look like."""
+    async with watched_close(connection, records=130, event_dates=dates) as (sim, watched):
+        gone = others(sim)[:120]
+        for record in gone:
+            sim.orders.delete(record)
+        assert await told(watched) == sorted(opportunity("removed", record) for record in gone)
+        assert len([one for one in asked(sim, LOG) if "_cursor" in one]) == 2
+
+
+async def test_out_of_reach_is_removed_after_two_askings(connection: Connection) -> None:
+    """A change of role leaves no event: an id is removed when it is 404 again after the next sweep."""
+    async with watched_close(connection, records=12) as (sim, watched):
+        sim.orders.account.set_scope("own")
+        hidden = [row.id for row in sim.world.live() if row.values["user_id"] != sim.world.main.user]
+        assert await told(watched) == []
+        whole(watched)
+        assert await told(watched) == []
+        assert await told(watched) == sorted(opportunity("removed", record) for record in hidden)
+
+
+# --- what is a change -----------------------------------------------------------------------------
+
+
+async def test_a_custom_field_that_is_emptied_is_a_change(connection: Connection) -> None:
+    """Its key vanishes: for custom fields alone that is null, with the old value told."""
+    async with watched_close(connection) as (sim, watched):
+        for value, before in (("fair", None), (None, "fair")):
+            sim.orders.update(EXAMPLE, **{"custom.cf_source": value})
+            (event,) = await swept(watched)
+            assert event["type"] == "close.opportunity.updated"
+            assert event["data"]["previous"]["custom.cf_source"] == before
+            assert event["data"]["object"].get("custom.cf_source") == value
+
+
+async def test_computed_fields_alone_are_no_event(connection: Connection) -> None:
+    """Stalling and a lead's new name move many fields, and nobody did anything to the deal."""
+    async with watched_close(connection, quiet=frozenset()) as (sim, watched):
+        sim.orders.stall(EXAMPLE)
+        sim.orders.account.rename("lead", sim.world.row(EXAMPLE).values["lead_id"], "Sitwell")
+        assert await told(watched) == []
+
+
+@pytest.mark.parametrize("quiet", [frozenset({"rename"}), frozenset()])
+async def test_a_rename_is_told_once(
+    connection: Connection, quiet: frozenset[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A status or pipeline that is called otherwise is one event of the source, dated or not."""
+    monkeypatch.setattr(close, "NAMES_EVERY_S", 0.0)
+    async with watched_close(connection, records=12, quiet=quiet) as (sim, watched):
+        status = sim.world.row(EXAMPLE).values["status_id"]
+        pipeline = sim.world.tables.statuses[status].pipeline
+        for table, key in (("status", status), ("pipeline", pipeline)):
+            sim.orders.account.rename(table, key, "Shown")
+            (event,) = await swept(watched)
+            assert event["type"] == "poller.source.renamed"
+            assert event["data"]["object"] == {"what": table, "id": key, "name": "Shown"}
+        sim.orders.update(EXAMPLE, note="new")
+        (event,) = await swept(watched)
+        assert event["data"]["deal"]["stage"] == "Shown"
+
+
+# --- the way through the list ---------------------------------------------------------------------
+
+
+async def test_only_what_changed_is_asked_for(connection: Connection) -> None:
+    """Two requests a sweep; moments in UTC without a `+`, no `_limit` above any cap, no `_skip`."""
+    async with watched_close(connection, records=250) as (sim, watched):
+        assert len(asked(sim, ROWS)) == 3
+        before = len(list(sim.requests))
+        assert await told(watched) == []
+        (rows, log) = list(sim.requests)[before:]
+        assert (rows.path, log.path) == (ROWS, LOG)
+        assert "+" not in rows.query + log.query
+        (since,) = parse_qs(rows.query)["date_updated__gte"]
+        assert since.endswith("Z")
+        assert all(not one.keys() & {"_limit", "_skip"} for one in asked(sim, ROWS))
+
+
+async def test_many_changes_of_one_moment(connection: Connection) -> None:
+    """A bulk change dates 40 deals alike, over many pages: each is told once, without any `_skip`."""
+    async with watched_close(connection, records=60, limit_cap=7, skip_cap=0) as (sim, watched):
+        records = [row.id for row in sim.world.live()][:40]
+        sim.orders.bulk_update(records, note="as agreed")
+        assert await told(watched) == sorted(opportunity("updated", record) for record in records)
+        assert await told(watched) == []
+
+
+@pytest.mark.parametrize("ties", ["id", "random"])
+async def test_many_made_in_one_moment(connection: Connection, ties: str) -> None:
+    """Deals made and dated in one moment are read by `_skip`, until as many were seen as there are."""
+    async with watched_close(connection, limit_cap=7, resolution_ms=60_000, tie_order=ties) as (
+        sim,
+        watched,
+    ):
+        made = [sim.orders.create(value=number)[0].subject for number in range(15)]
+        await told(watched)
+        await told(watched)
+        listed = await watched.desk.snapshots.listed_ids("opportunity")
+        assert {f"opportunity/{record}" for record in listed} >= set(made)
+
+
+async def test_the_cursor_follows_the_servers_clock(connection: Connection) -> None:
+    """Where nothing happens for long, what happened last is not read again for ever."""
+    async with watched_close(connection, records=30) as (_, watched):
+        cursor = watched.desk.memory.lists["opportunity"].cursor.partition(" ")[0]
+        latest = max(watched.desk.last_seen["opportunity"].values())
+        assert abs(close.unix_us(cursor) / 1e6 - latest) < 5
