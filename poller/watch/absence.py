@@ -3,11 +3,13 @@
 from collections.abc import Iterable
 from typing import Any
 
+from poller.store.snapshots import MOST_CHANGES
+
 from .desk import Desk
 from .details import Details
 from .events import Bounds, Known
 from .ledger import Ledger, ListMemory
-from .sources.base import Forbidden, Kind, Missing, Reading
+from .sources.base import Forbidden, Kind, Missing, Reading, never
 
 HOLD_AT_LEAST = 20
 HOLD_SHARE = 0.05
@@ -29,6 +31,7 @@ class Absence:
     async def settle(self, kind: Kind, suspects: set[str], *, swept_at: float) -> None:
         """Ask by id for what a complete sweep did not show, or hold it where it is too much."""
         mine = self._desk.memory.lists[kind.name]
+        suspects = await self._let_go(kind, suspects)
         mine.missing = {key: at for key, at in mine.missing.items() if key in suspects}
         for record_id in [key for key in mine.forbidden if key not in suspects]:
             await self._allowed(kind, record_id)
@@ -37,6 +40,20 @@ class Absence:
         held = await self._brake(kind, mine, len(suspects))
         for record_id in self._asked(mine, suspects, held=held):
             await self.resolve(kind, record_id, swept_at=0.0 if held else swept_at)
+
+    async def _let_go(self, kind: Kind, suspects: set[str]) -> set[str]:
+        """The others, without those whose last row said that they are deleted: of them all was said."""
+        if kind.dead is never:
+            return suspects
+        ordered, left = sorted(suspects), set(suspects)
+        for at in range(0, len(ordered), MOST_CHANGES):
+            some = await self._desk.records(kind.name, ordered[at : at + MOST_CHANGES])
+            ledger = self._desk.ledger()
+            for record_id in [key for key, known in some.items() if known.gone == "removed"]:
+                ledger.row(kind.name, record_id, None)
+                left.discard(record_id)
+            await self._desk.commit(ledger)
+        return left
 
     async def gone(self, kind: Kind, ids: Iterable[str]) -> None:
         """Ask by id for what the API itself reports as deleted: with its 404 that is proof enough."""

@@ -29,7 +29,7 @@ from .base import (
     Same,
     decoded,
 )
-from .pipedrive_names import Names
+from .pipedrive_names import Moment, Names
 from .pipedrive_records import KINDS, is_dead
 from .pipedrive_wire import (
     DAY_S,
@@ -220,7 +220,7 @@ class Pipedrive:
         run.began = run.began or server_time(answer)
         run.latest = max([run.latest, *(seconds_of(row.update_time) for row in rows)])
         shown = [msgspec.structs.asdict(row) for row in rows]
-        names = await self._names.of(kind, shown, now=max(run.began, run.latest), ticket=ticket)
+        names = await self._names.of(kind, shown, now=Moment(answer.started, run.began), ticket=ticket)
         ids = tuple(str(row.id) for row in rows)
         run.seen.update(ids)
         return Page(

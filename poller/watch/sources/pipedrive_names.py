@@ -66,6 +66,15 @@ class _Thing(msgspec.Struct):
     name: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One moment by our clock, which measures intervals, and by the server's (Unix seconds)."""
+
+    ours: float
+    theirs: float
+
+
+NEVER = Moment(0.0, 0.0)
 _things = msgspec.json.Decoder(list[_Thing] | None)
 
 
@@ -77,8 +86,8 @@ class _State:
     asked: set[int] = field(default_factory=set)
     later: dict[int, None] = field(default_factory=dict)
     """Ids that no row waits for, in the order in which they were seen."""
-    read_at: float = 0.0
-    """When all of it was last asked for, by the server's clock (Unix seconds)."""
+    read_at: Moment = NEVER
+    """When all of it was last asked for."""
 
 
 class Names:
@@ -89,11 +98,11 @@ class Names:
         self._states: dict[str, _State] = {}
 
     async def of(
-        self, kind: str, rows: Iterable[Mapping[str, Any]], *, now: float, ticket: Ticket
+        self, kind: str, rows: Iterable[Mapping[str, Any]], *, now: Moment, ticket: Ticket
     ) -> dict[str, str]:
         """The names that these rows show for the first time, and those that are due again.
 
-        `now` is the server's time (Unix seconds). Gives `stage/7` -> its name.
+        Gives `stage/7` -> its name.
 
         Raises:
             Limited; Refused: 401.
@@ -101,11 +110,11 @@ class Names:
         found: dict[str, str] = {}
         rows = list(rows)
         for table in TABLES[kind]:
-            state = self._states.setdefault(table.name, _State(read_at=now if table.many else 0.0))
+            state = self._states.setdefault(table.name, _State(read_at=now if table.many else NEVER))
             shown = {each for row in rows for column in table.columns for each in _ids(row.get(column))}
             state.used |= shown
             new = shown - state.asked
-            due = bool(state.used) and now - state.read_at >= EVERY_S
+            due = bool(state.used) and now.ours - state.read_at.ours >= EVERY_S
             if new or due:
                 found |= await self._asked(table, state, new, now, ticket, due=due)
         return found
@@ -123,7 +132,7 @@ class Names:
         return found
 
     async def _asked(
-        self, table: Table, state: _State, new: set[int], now: float, ticket: Ticket, *, due: bool
+        self, table: Table, state: _State, new: set[int], now: Moment, ticket: Ticket, *, due: bool
     ) -> dict[str, str]:
         """Ask for one table's names, in the way that fits how many there are."""
         if not table.many:
@@ -137,7 +146,7 @@ class Names:
             found |= await self._by_ids(table, state, sorted(new), ticket)
         return found
 
-    async def _in_full(self, table: Table, state: _State, now: float, ticket: Ticket) -> dict[str, str]:
+    async def _in_full(self, table: Table, state: _State, now: Moment, ticket: Ticket) -> dict[str, str]:
         parts: list[dict[str, Any]] = [{}]
         if table.within:
             parts = [{f"{table.within}_id": each} for each in sorted(self._states[table.within].used)]
@@ -158,9 +167,9 @@ class Names:
             state.asked.update(ids)
         return told or {}
 
-    async def _renamed(self, table: Table, state: _State, now: float, ticket: Ticket) -> dict[str, str]:
+    async def _renamed(self, table: Table, state: _State, now: Moment, ticket: Ticket) -> dict[str, str]:
         """What was changed of a large table since it was last asked; those not in use say nothing."""
-        told = await self._read(table, {"updated_since": moment(state.read_at - OVERLAP_S)}, ticket)
+        told = await self._read(table, {"updated_since": moment(state.read_at.theirs - OVERLAP_S)}, ticket)
         if told is None:
             return {}
         state.read_at = now
