@@ -19,12 +19,14 @@ from httpx_aiohttp import AiohttpTransport
 from poller._version import __version__
 from poller.errors import BadAnswer, Limited, Refused, Unreachable
 
-from .limits import Pause, pause_of
+from .limits import Pause, pause_of, rate_limit
 
 REQUEST_TIMEOUT_S = 30.0
 BODY_LIMIT = 32 * 1024 * 1024
 """A page of 500 rows is about 350 KB, a very large detail a few MB; beyond this nobody is honest."""
 CONNECTIONS = 4
+MOMENT_S = 5.0
+"""A burst limit that says it is used up is waited for this long at most; a longer one is the host's pause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ class Upstream:
         self._host = httpx.URL(base_url).host
         self._timeout_s = timeout_s
         self._now = now
+        self._room_at = 0.0
         self._client = httpx.AsyncClient(
             transport=AiohttpTransport(client=_session, proxy=_proxy(base_url, proxy)),
             headers={"user-agent": f"poller/{__version__}", "accept-encoding": "gzip", **auth},
@@ -107,10 +110,23 @@ class Upstream:
             Unreachable: no answer, or a 5xx. Limited: 429, or 503 with Retry-After.
             Refused: 401, 402, 403. BadAnswer: any other status, or a body that cannot be read.
         """
+        await self._room()
         await ticket.use(cost)
         answer = await self._send(path, dict(params or {}), dict(headers or {}))
+        self._note_room(answer.headers)
         await self._judge(path, answer, ticket, pauses(answer.status, answer.headers))
         return answer
+
+    async def _room(self) -> None:
+        """Wait a moment where the last answer said that nothing more may be sent until then."""
+        wait_s = self._room_at - time.monotonic()
+        if wait_s > 0:
+            await asyncio.sleep(wait_s)
+
+    def _note_room(self, headers: Mapping[str, str]) -> None:
+        said = rate_limit(headers)
+        if said and said.remaining == 0 and said.reset_s is not None and said.reset_s <= MOMENT_S:
+            self._room_at = time.monotonic() + said.reset_s
 
     async def _send(self, path: str, params: dict[str, str | int], headers: dict[str, str]) -> Answer:
         started = self._now()
