@@ -48,7 +48,7 @@ async def complaint(tale: Tale, running: Running, after: int) -> str:
         swept = running.logged("source.swept", complete=False)[after:]
         return swept[-1]["reason"] if len(swept) >= 2 else ""
 
-    found: str = await wait_until(reason, "a sweep that ends with a reason", 20)
+    found: str = await wait_until(reason, "a sweep that ends with a reason", 30)
     return found
 
 
@@ -93,7 +93,7 @@ async def _nothing_concluded_from_empty(tale: Tale) -> str:
         told = await report(tale)
         return f"held {told['held'] or told['strange']}" if told.get("state") == "held" else ""
 
-    found: str = await wait_until(held, "the hold", 20)
+    found: str = await wait_until(held, "the hold", 30)
     return found
 
 
@@ -118,7 +118,7 @@ async def test_a_refused_token_suspends_the_source(
             async def is_suspended() -> bool:
                 return await times("suspended") == 1 and (await report(tale)).get("state") == "suspended"
 
-            await wait_until(is_suspended, "the suspension", 10)
+            await wait_until(is_suspended, "the suspension", 30)
             window = tale.live(10)
             for turn in (1, 2):
                 asked = len(running.logged("source.suspended"))
@@ -126,14 +126,14 @@ async def test_a_refused_token_suspends_the_source(
                 await wait_until(
                     lambda asked=asked: len(running.logged("source.suspended")) > asked,
                     f"refusal {turn} after an operator's request",
-                    10,
+                    30,
                 )
             assert {each.status for each in list(sim.requests)[-2:]} == {status}
             assert await times("suspended") == 1
             assert not +(await tale.told())
             sim.order(orders[1])
             await tale.ask({"do": "poll"})
-            await wait_until(lambda: times("resumed"), "the resumption", 10)
+            await wait_until(lambda: times("resumed"), "the resumption", 30)
             await tale.settle(window)
             verdict = await tale.verdict()
             running.terminate()
