@@ -8,6 +8,7 @@ import typer
 
 from poller import schemas
 from poller.errors import SettingsError
+from poller.web import api
 
 from .output import say, tell
 from .root import ConfigOption, app
@@ -16,6 +17,9 @@ from .root import ConfigOption, app
 @app.command()
 def schema(
     asyncapi: Annotated[bool, typer.Option("--asyncapi", help="AsyncAPI 3 of stream and webhooks.")] = False,
+    openapi: Annotated[
+        bool, typer.Option("--openapi", help="OpenAPI 3.1 of the service's HTTP API.")
+    ] = False,
     type_: Annotated[
         str | None,
         typer.Option("--type", metavar="TYPE", help="Only this event type, e.g. drum.project.won."),
@@ -27,13 +31,15 @@ def schema(
     config: ConfigOption = None,  # noqa: ARG001 -- every command takes --config
     as_json: Annotated[bool, typer.Option("--json", hidden=True)] = True,  # noqa: ARG001 -- it always is
 ) -> None:
-    """Print the JSON Schema of all event types, of one, or the AsyncAPI document."""
-    if asyncapi and type_:
-        raise SettingsError(["--asyncapi and --type: name one of them"])
+    """Print the JSON Schema of all event types, of one, or the AsyncAPI or OpenAPI document."""
+    if sum((asyncapi, openapi, bool(type_), out is not None)) > 1:
+        raise SettingsError(["--asyncapi, --openapi, --type and --out: name one of them"])
     if out is not None:
         _write(out)
     elif asyncapi:
         _print(schemas.asyncapi())
+    elif openapi:
+        _print(api.document())
     elif type_:
         _print(schemas.event_schema(_known(type_)))
     else:
@@ -50,10 +56,10 @@ def _known(name: str) -> schemas.EventType:
 
 
 def _write(folder: Path) -> None:
-    changed = schemas.write(folder)
+    changed = schemas.write(folder, api.document())
     for name in changed:
         say(str(folder / name))
-    tell(f"{len(changed)} of {len(schemas.files())} files are new or have changed")
+    tell("nothing has changed" if not changed else f"{len(changed)} files are new or have changed")
 
 
 def _print(value: Any) -> None:

@@ -26,6 +26,16 @@ def breaks(old: Schema, new: Schema) -> list[str]:
     return found
 
 
+def lost_operations(old: Schema, new: Schema) -> list[str]:
+    """Operations of an OpenAPI document that are no longer there."""
+    return [
+        f"{method.upper()} {path}: is gone"
+        for path, methods in old["paths"].items()
+        for method in methods
+        if method not in new["paths"].get(path, {})
+    ]
+
+
 def _breaks(old: Schema, new: Schema, old_root: Schema, new_root: Schema, at: str) -> Iterator[str]:
     old, new = _resolved(old, old_root), _resolved(new, new_root)
     before, after = _types(old, old_root), _types(new, new_root)

@@ -1,6 +1,8 @@
 """JSON Schema 2020-12 of each event type, from pydantic's models."""
 
+import copy
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
@@ -80,6 +82,12 @@ def _moved(value: Any, to: str) -> Any:
 
 
 def _drawn(type_: EventType) -> dict[str, Any]:
+    return copy.deepcopy(_drawn_once(type_.name))
+
+
+@cache
+def _drawn_once(name: str) -> dict[str, Any]:
+    type_ = TYPES[name]
     model: type[BaseModel] = CloudEvent[type_.object]  # type: ignore[name-defined]
     schema = _shortened(model.model_json_schema(mode="validation", schema_generator=_Generator))
     definitions = schema.pop("$defs")
