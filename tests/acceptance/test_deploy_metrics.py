@@ -1,4 +1,4 @@
-"""Alerts, dashboard and runbook hold to the code: each metric, label, command and section they name exists."""
+"""Alerts, dashboard and runbook hold to the code: every metric, label, command and section in them exists."""
 
 import json
 import re
