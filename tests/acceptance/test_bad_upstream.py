@@ -15,6 +15,8 @@ from poller.simulators import Options, serve
 from poller.simulators.faults import FAULTS
 from poller.store.keys import Keys
 
+pytestmark = pytest.mark.full
+
 NONSENSE = (
     "html200",
     "truncated",

@@ -19,6 +19,8 @@ from waiting import wait_until
 
 from poller.simulators import Options, serve
 
+pytestmark = pytest.mark.full
+
 QUICK, LONG = 50, 200
 AT_ONCE, BLOWS_A_WINDOW = 20, 4
 LATEST_ANSWER = 30

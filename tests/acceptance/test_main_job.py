@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import pytest
 from processes import home
 from receiver import receiving
 from tales import Tale, show
 from waiting import wait_until
 
 from poller.simulators import Options, serve
+
+pytestmark = pytest.mark.full
 
 STEPS, AT_ONCE = 1_000, 50
 

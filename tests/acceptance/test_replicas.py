@@ -21,6 +21,8 @@ from poller.store.connection import Connection
 from poller.store.keys import Keys
 from poller.store.leases import Leases
 
+pytestmark = pytest.mark.full
+
 LEASE_S = 2.0
 AT_ONCE = 15
 

@@ -17,6 +17,8 @@ from poller.store.connection import Connection
 from poller.store.keys import Keys
 from poller.store.leases import Leases
 
+pytestmark = pytest.mark.full
+
 QUICK, LONG = 6, 200
 AT_ONCE = 15
 STOP_S = 25.0

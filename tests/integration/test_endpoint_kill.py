@@ -15,6 +15,8 @@ from poller.store.connection import Connection
 from poller.store.keys import Keys
 from poller.store.office import Office
 
+pytestmark = pytest.mark.full
+
 WORKER = Path(__file__).parent.parent / "support" / "hookworker.py"
 CONNECTIONS = 8
 BETWEEN_KILLS = 40
