@@ -11,11 +11,12 @@ from poller.deliver.filters import wants_source
 from poller.model import loads
 from poller.store import snapshots
 from poller.store.budget import Usage
+from poller.store.census import Standing as EndpointFound
+from poller.store.census import census
 from poller.store.connection import Connection
 from poller.store.keys import Keys
 from poller.store.leases import Holder, Leases, living
 from poller.store.letters import Counts, EndpointState
-from poller.store.office import Office
 from poller.store.snapshots import Snapshots
 from poller.watch.ledger import Memory, remembered
 from poller.watch.sources import SOURCES
@@ -132,7 +133,6 @@ class Inspector:
         self._keys = keys
         self._now = now
         self._leases = Leases(connection, holder="nobody", ttl_s=settings.redis.lease.total_seconds())
-        self._office = Office(connection, keys)
 
     async def everything(self) -> Standing:
         """Look at all of it."""
@@ -266,12 +266,13 @@ class Inspector:
 
     async def webhooks(self) -> list[EndpointStanding]:
         """Look at each endpoint of the settings."""
-        return [await self._endpoint(name, given) for name, given in self._settings.webhooks.items()]
+        webhooks = self._settings.webhooks
+        wanted = {name: sources_of(self._settings, given) for name, given in webhooks.items()}
+        found = await census(self._connection, self._keys, wanted)
+        return [self._endpoint(name, given, found[name]) for name, given in webhooks.items()]
 
-    async def _endpoint(self, name: str, given: WebhookSettings) -> EndpointStanding:
-        state = await self._office.state(name)
-        holder = await self.endpoint_holder(name)
-        counts = [await self._office.counts(name, each) for each in sources_of(self._settings, given)]
+    def _endpoint(self, name: str, given: WebhookSettings, found: EndpointFound) -> EndpointStanding:
+        state, holder, counts = found.state, found.holder, found.counts
         oldest = [each.oldest_waiting for each in counts if each.oldest_waiting is not None]
         word, why = self._endpoint_word(name, state, holder)
         return EndpointStanding(

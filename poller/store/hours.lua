@@ -13,13 +13,10 @@ for _, row in ipairs(rows) do
     order[#order + 1] = hour
   end
   mine[1] = mine[1] + 1
-  for at = 1, #row[2], 2 do
-    if row[2][at] == 'type' then
-      local kind = row[2][at + 1]
-      if string.sub(kind, -4) == '.won' then mine[2] = mine[2] + 1 end
-      if string.sub(kind, -5) == '.lost' then mine[3] = mine[3] + 1 end
-    end
-  end
+  -- The second field is the type (model.fields_of).
+  local kind = row[2][4] or ''
+  if string.sub(kind, -4) == '.won' then mine[2] = mine[2] + 1 end
+  if string.sub(kind, -5) == '.lost' then mine[3] = mine[3] + 1 end
 end
 local told = {last, #rows}
 for _, hour in ipairs(order) do

@@ -11,6 +11,7 @@ import msgspec
 
 from poller.model import Entry
 
+from .census import census
 from .connection import Connection, Script, translated
 from .keys import Keys
 from .letters import Attempt, Counts, EndpointState, Letter, letter, place_of, position
@@ -20,7 +21,6 @@ from .queue import (
     fresh,
     letter_of,
     orders_of,
-    recovery_of,
     refill_args,
     stream_facts,
 )
@@ -44,43 +44,12 @@ class Office:
 
     async def state(self, endpoint: str) -> EndpointState:
         """Tell how an endpoint fares, orders that nobody has read yet included."""
-        orders = await orders_of(self._connection, self._keys, endpoint)
-        if orders.want == "disabled" and not orders.state.disabled:
-            return msgspec.structs.replace(orders.state, disabled="operator")
-        if orders.want == "enabled":
-            return EndpointState(last_success=orders.state.last_success)
-        return orders.state
+        return (await orders_of(self._connection, self._keys, endpoint)).seen
 
     async def counts(self, endpoint: str, source: str) -> Counts:
         """Count what one endpoint has before it in one source."""
-        keys, client = self._keys, self._connection.commands
-        facts = await stream_facts(self._connection, keys.events(source))
-        with translated():
-            raw: Any = await client.hgetall(keys.place(source, endpoint))
-            dead = await client.zcard(keys.dead(source, endpoint))
-            waiting: Any = await client.zrange(keys.waiting(source, endpoint), 0, -1)
-        kept = {name.decode(): value.decode() for name, value in raw.items()}
-        recovery = recovery_of(kept)
-        return Counts(
-            source=source,
-            endpoint=endpoint,
-            waiting=len(waiting),
-            dead=int(dead),
-            lag=max(0, facts.added - max(int(kept["ordinal"]), facts.trimmed)) if "ordinal" in kept else 0,
-            oldest_waiting=await self._oldest(source, kept, [place.decode() for place in waiting]),
-            delivered=int(kept.get("delivered", 0)),
-            died=int(kept.get("died", 0)),
-            filtered=int(kept.get("filtered", 0)),
-            unsure=int(kept.get("unsure", 0)),
-            lost=int(kept.get("lost", 0)),
-            recovering=bool(recovery.after or recovery.dead_until),
-        )
-
-    async def _oldest(self, source: str, kept: dict[str, str], waiting: Sequence[str]) -> float | None:
-        places = [*waiting, *kept.get("holes", "").split()]
-        if "cursor" in kept:
-            places += [each.place for each in await self._after(source, kept["cursor"], count=1)]
-        return min(position(place)[0] for place in places) / 1000 if places else None
+        found = await census(self._connection, self._keys, {endpoint: [source]})
+        return found[endpoint].counts[0]
 
     async def attempts(self, endpoint: str, *, count: int = 100) -> list[Attempt]:
         """Read the newest attempts, newest first; the last 1,000 are kept."""

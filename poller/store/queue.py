@@ -106,6 +106,15 @@ class Orders:
     skip: str = ""
     """Entry id up to which everything is to be passed over."""
 
+    @property
+    def seen(self) -> EndpointState:
+        """How the endpoint fares, orders that nobody has read yet included."""
+        if self.want == "disabled" and not self.state.disabled:
+            return msgspec.structs.replace(self.state, disabled="operator")
+        if self.want == "enabled":
+            return EndpointState(last_success=self.state.last_success)
+        return self.state
+
 
 class Queue:
     """The queue of one endpoint, held under `fence`.
@@ -333,6 +342,11 @@ async def orders_of(connection: Connection, keys: Keys, endpoint: str) -> Orders
     """Read an endpoint's own state; what was never kept is as a new endpoint's."""
     with translated():
         kept: Any = await connection.commands.hgetall(keys.endpoint(endpoint))
+    return orders_in(kept)
+
+
+def orders_in(kept: Mapping[bytes, bytes]) -> Orders:
+    """Read an endpoint's own state out of the fields that are kept."""
     health, notices = kept.get(b"health"), kept.get(b"notices")
     return Orders(
         state=msgspec.json.decode(health, type=EndpointState) if health else EndpointState(),

@@ -14,11 +14,12 @@ local told, last, found = {}, ARGV[1], 0
 for _, row in ipairs(rows) do
   if found == wanted then break end
   last = row[1]
-  local fields = {}
-  for at = 1, #row[2], 2 do fields[row[2][at]] = row[2][at + 1] end
-  local fits = (kind == '' or string.find(fields['type'] or '', kind))
-    and (subject == '' or fields['subject'] == subject or fields['id'] == subject)
-    and (text == '' or string.find(string.lower(fields['event'] or ''), text, 1, true))
+  -- The fields of an entry stand in the order of model.fields_of: id, type, subject, time, event.
+  local fields = row[2]
+  local fits = #fields == 10
+    and (kind == '' or string.find(fields[4], kind))
+    and (subject == '' or fields[6] == subject or fields[2] == subject)
+    and (text == '' or string.find(string.lower(fields[10]), text, 1, true))
   if fits then
     found = found + 1
     told[found] = row

@@ -27,7 +27,7 @@ SOURCE_DOS: tuple[SourceDo, ...] = ("poll", "pause", "resume", "resync", "releas
 HOOK_DOS: tuple[HookDo, ...] = ("test", "resend", "recover", "enable", "disable")
 COUNTED = 5_000
 """Events that are counted before something is sent again; of more it is said that they are more."""
-COUNT_S = 0.1
+COUNT_S = 0.05
 
 
 class Refused(Exception):

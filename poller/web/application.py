@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -18,6 +19,7 @@ from poller.store.views import Views
 
 from . import api, forms, pages
 from .actions import Actions, Refused
+from .ending import ended
 from .faults import TooLarge, fault
 from .guard import Guard
 from .health import Health, LoopWatch
@@ -25,6 +27,8 @@ from .hooks import Hints
 from .house import House
 from .live import Feed
 from .metrics import Meters
+from .recent import Recent
+from .render import warm
 from .serving import Listener, serving
 from .trends import Trends
 
@@ -33,6 +37,7 @@ class Web:
     """Everything that answers over HTTP, for one service."""
 
     def __init__(self, house: House, *, stopping: Callable[[], bool]) -> None:
+        house = replace(house, look=Recent(house.look))
         self.house = house
         self.watch = LoopWatch()
         self.health = Health(house, self.watch, stopping=stopping)
@@ -64,11 +69,10 @@ class Web:
         made.state.web = self
         return made
 
-    async def run(self) -> None:
-        """What goes on beside the answers, until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self.watch.run())
-            group.create_task(self.trends.run())
+    def start(self) -> "list[asyncio.Task[None]]":
+        """What goes on beside the answers, until it is ended."""
+        work = (asyncio.to_thread(warm), self.watch.run(), self.trends.run())
+        return [asyncio.create_task(each) for each in work]
 
     async def sources(self) -> list[str]:
         """The sources that have a stream: those of the settings, and what was polled before."""
@@ -82,13 +86,14 @@ class Web:
 @asynccontextmanager
 async def opened(web: Web, listener: Listener) -> AsyncIterator[None]:
     """Answer on the port while the block runs."""
-    beside = asyncio.create_task(web.run())
+    beside = web.start()
     try:
         async with serving(web.app, listener, ending=web.end):
             yield
     finally:
-        beside.cancel()
-        await asyncio.gather(beside, return_exceptions=True)
+        for each in beside:
+            await ended(each)
+        await web.feed.close()
 
 
 async def _store_away(request: Request, exc: Exception) -> Response:

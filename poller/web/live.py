@@ -11,6 +11,7 @@ from poller.model import Entry
 from poller.store.letters import place_of, position
 from poller.store.streams import Streams
 
+from .ending import ended
 from .reading import Wanted, cursor_at, cursor_of
 from .render import render
 
@@ -43,8 +44,12 @@ class Feed:
         self._ended = True
         for queue in self._listeners:
             _hang_up(queue)
+
+    async def close(self) -> None:
+        """Follow no more."""
         if self._following is not None:
-            self._following.cancel()
+            following, self._following = self._following, None
+            await ended(following)
 
     async def listen(self, wanted: Wanted, *, after: str) -> AsyncIterator[str]:
         """Server-sent events, until the listener goes; `after` is the cursor of the last one it has."""
@@ -63,9 +68,8 @@ class Feed:
                 yield told
         finally:
             self._listeners.discard(queue)
-            if not self._listeners and self._following is not None:
-                self._following.cancel()
-                self._following = None
+            if not self._listeners:
+                await self.close()
 
     async def _missed(self, last: tuple[int, int], wanted: Wanted) -> AsyncIterator[Entry]:
         """What came before the follower did, oldest first."""

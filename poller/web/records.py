@@ -28,7 +28,7 @@ async def record(house: House, views: Views, source: str, kind: str, record_id: 
     subject = f"{kind}/{record_id}"
     found = await find(views, [source], Wanted(subject=subject), limit=MOST_EVENTS)
     entries = sorted(found.entries, key=lambda entry: position(entry.place))
-    if known is None and not entries:
+    if known is None and not entries and found.next is None:
         return None
     listed = bool((await store.prints(kind, [record_id]))[0])
     events = [placed(entry) for entry in entries]

@@ -81,6 +81,13 @@ ENVIRONMENT.filters.update(
 )
 
 
+def warm() -> None:
+    """Compile every template, so that no page pays for it."""
+    for each in _FILES.joinpath("templates").iterdir():
+        if each.name.endswith(".html"):
+            ENVIRONMENT.get_template(each.name)
+
+
 def render(template: str, **context: Any) -> str:
     """A template as text."""
     return ENVIRONMENT.get_template(template).render(**context)
