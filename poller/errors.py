@@ -76,4 +76,11 @@ class Refused(UpstreamError):
 
 
 class BadAnswer(UpstreamError):
-    """An answer that is not what the API documents: nothing is concluded from it."""
+    """An answer that is not what the API documents: nothing is concluded from it.
+
+    `status` is set where the status itself is the fault, such as a 422 for a page of that size.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        self.status = status
+        super().__init__(message)

@@ -13,7 +13,7 @@ from poller.store.snapshots import Snapshots
 from .diff import Rename
 from .events import Bounds, Known, known_of
 from .ledger import Ledger, remembered
-from .sources.base import Forbidden, Judgement, Kind, Missing, Reading, Source
+from .sources.base import Forbidden, Judgement, Kind, Missing, Reading, Same, Source
 from .upstream import Ticket
 
 READS = 3
@@ -71,6 +71,10 @@ class Desk:
         """Records whose detail is to be read next, and since when."""
         self.trusted = False
         """Whether a list was seen to be this account's since the token was given: ids mean the same."""
+        self.clean: set[str] = set()
+        """Lists whose last reading left nothing to do: a page that has not changed since need not be sent."""
+        self.tags: dict[tuple[str, str], tuple[str, float]] = {}
+        """Records whose detail the server tagged: the tag, and when the view was read that has it."""
         self.events = 0
 
     # --- commits ------------------------------------------------------------------------------
@@ -167,7 +171,9 @@ class Desk:
         for _ in range(READS):
             started = self.now()
             try:
-                return await self.read_once(kind, record_id, await self.purse.ticket("confirm", 1))
+                answer = await self.read_once(kind, record_id, await self.purse.ticket("confirm", 1))
+                if not isinstance(answer, Same):
+                    return answer
             except (Unreachable, BadAnswer):
                 continue
             except Refused as exc:
@@ -176,10 +182,12 @@ class Desk:
                 return Forbidden(started, self.now())
         return None
 
-    async def read_once(self, kind: str, record_id: str, ticket: Ticket) -> Reading | Missing:
+    async def read_once(
+        self, kind: str, record_id: str, ticket: Ticket, *, tag: str = ""
+    ) -> Reading | Missing | Same:
         """Read one record by its id, on a ticket that is paid."""
         try:
-            return await self.source.read(kind, record_id, ticket=ticket)
+            return await self.source.read(kind, record_id, ticket=ticket, tag=tag)
         finally:
             await ticket.close()
 

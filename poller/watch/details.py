@@ -10,7 +10,7 @@ from .desk import Desk
 from .diff import Diff, Rename, compare, same, worth_saying
 from .events import Bounds, Known
 from .ledger import Ledger
-from .sources.base import Child, Kind, Reading
+from .sources.base import Child, Kind, Reading, Same
 
 STEPS = {"open": "reopened", "won": "won", "lost": "lost"}
 
@@ -55,6 +55,19 @@ class Details:
         ledger.keep(kind.name, record_id, known)
         ledger.join(nested)
         await desk.commit(ledger)
+
+    async def same(self, kind: Kind, record_id: str, found: Same, *, tagged_at: float) -> bool:
+        """Note that the view read at `tagged_at` still stands; False where another was read since then."""
+        known = (await self._desk.records(kind.name, [record_id])).get(record_id)
+        if known is None or known.gone:
+            return True
+        if known.detail_at != tagged_at:
+            return False
+        known.detail_at = found.started
+        ledger = self._desk.ledger()
+        ledger.keep(kind.name, record_id, known)
+        await self._desk.commit(ledger)
+        return True
 
     def _own(
         self,

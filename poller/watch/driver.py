@@ -266,6 +266,8 @@ class Driver:
                 mine.released = bool(mine.held or mine.strange)
         elif what == "resync":
             self._roster.forget()
+            self._desk.tags.clear()
+            self._desk.clean.clear()
             for mine in memory.lists.values():
                 mine.recheck = True
         record = str(request.get("record") or "")

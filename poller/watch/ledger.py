@@ -9,6 +9,7 @@ from poller.model import Event
 from poller.store.snapshots import Commit
 
 from .events import Bounds, Known, kept, make
+from .sizing import Sizing
 from .sources.base import Kind
 
 
@@ -29,6 +30,8 @@ class ListMemory(msgspec.Struct, omit_defaults=True):
     top: float = 0.0
     """Highest rank of the list and its sibling when the last reading began: above it is `created`."""
     pages: int = 0
+    sizing: Sizing = msgspec.field(default_factory=Sizing)
+    """What was learned of how many rows a page may have."""
     cost: int = 0
     """What such a reading cost, in requests, or in what the API counts instead."""
     left_out: bool = False

@@ -12,14 +12,15 @@ import xxhash
 from poller.errors import BadAnswer, Unreachable
 from poller.store.snapshots import MOST_CHANGES
 
-from .absence import HOLD_AT_LEAST, Absence
+from . import sizing
+from .absence import HOLD_AT_LEAST, UNSEEN, Absence
 from .attic import Attic
 from .desk import Desk
 from .details import Details
 from .diff import Rename
 from .events import Bounds
 from .rows import MOST_NEWS, Rows, Run
-from .sources.base import Kind, LeftOut, Page, Reading
+from .sources.base import Kind, LeftOut, Page, Reading, Same
 from .statuses import Statuses
 from .upstream import Ticket
 from .visibility import Visibility
@@ -103,10 +104,20 @@ class Poll:
         Raises:
             Unreachable, BadAnswer: nothing was concluded. Else as `sweep`.
         """
-        self._desk.urgent.pop((name, record_id), None)
-        reading = await self._desk.read_once(name, record_id, ticket)
+        desk, kind, subject = self._desk, self._desk.source.kinds[name], (name, record_id)
+        hurried = desk.urgent.pop(subject, None) is not None
+        tag, tagged_at = desk.tags.pop(subject, ("", 0.0))
+        # A row that changed may let the very same view say more: it is read in full.
+        reading = await desk.read_once(name, record_id, ticket, tag="" if hurried else tag)
         if isinstance(reading, Reading):
-            await self._details.take(self._desk.source.kinds[name], record_id, reading)
+            await self._details.take(kind, record_id, reading)
+            if reading.tag:
+                desk.tags[subject] = (reading.tag, reading.started)
+        elif isinstance(reading, Same):
+            if await self._details.same(kind, record_id, reading, tagged_at=tagged_at):
+                desk.tags[subject] = (tag, reading.started)
+            else:
+                desk.urgent[subject] = desk.now()
 
     # --- one reading --------------------------------------------------------------------------
 
@@ -114,13 +125,12 @@ class Poll:
         """One reading of a list, its changes committed."""
         desk = self._desk
         kind, mine = desk.source.kinds[name], desk.memory.lists[name]
-        run = Run(kind, top=desk.top(kind))
-        ticket = await desk.purse.ticket("sweep", max(2, mine.cost))
-        pages = desk.source.pages(name, size=desk.manner.page_size, ticket=ticket, since=self._since(kind))
+        run, since = Run(kind, top=desk.top(kind)), self._since(kind)
+        desk.clean.discard(name)
+        ticket = await desk.purse.ticket("sweep", mine.cost or 2)
         try:
-            async with aclosing(pages):
-                async for page in pages:
-                    await self._take_page(run, page)
+            size = await self._read_pages(run, ticket, since)
+            mine.sizing = sizing.read(mine.sizing, size=size, longest=run.longest, pages=run.pages)
             told.complete, told.reason = True, ""
         except (Unreachable, BadAnswer) as exc:
             told.complete, told.reason = False, str(exc)
@@ -129,15 +139,38 @@ class Poll:
             await ticket.close()
         run.cost = told.cost = ticket.spent
         await self._settle(run)
+        if told.complete and not (run.doubtful or run.turned or run.arrivals):
+            desk.clean.add(name)
         told.pages, told.records = told.pages + run.pages, len(run.seen)
         told.changed += run.changed + len(run.pending)
         run.steady = run.steady and run.total in (None, len(run.seen))
         return run
 
+    async def _read_pages(self, run: Run, ticket: Ticket, since: str) -> int:
+        """Read to the end; gives the rows asked for on a page: fewer where the server refuses so many."""
+        desk, name = self._desk, run.kind.name
+        mine = desk.memory.lists[name]
+        while True:
+            size = mine.sizing.size or desk.manner.page_size
+            pages = desk.source.pages(name, size=size, ticket=ticket, since=since)
+            try:
+                async with aclosing(pages):
+                    async for page in pages:
+                        await self._take_page(run, page)
+            except BadAnswer as exc:
+                less = sizing.refused(mine.sizing, size) if exc.status in sizing.TOO_MUCH else None
+                if run.pages or less is None:
+                    raise
+                mine.sizing = less
+            else:
+                return size
+
     def _since(self, kind: Kind) -> str:
         """The cursor to go on from; empty where all is to be read."""
         mine = self._desk.memory.lists[kind.name]
-        whole = mine.recheck or mine.released or not mine.baselined or not kind.whole_every_s
+        whole = mine.recheck or mine.released or not mine.baselined
+        if not kind.whole_every_s:
+            return "" if whole or kind.name not in self._desk.clean else mine.cursor
         return "" if whole or self._desk.now() - mine.whole_at >= kind.whole_every_s else mine.cursor
 
     async def _settle(self, run: Run) -> None:
@@ -214,19 +247,27 @@ class Poll:
             await self._guard_account(run.kind, known, page)
         self._note_page(run, page)
         await self._take_names(run, page)
+        if page.unchanged:
+            run.doubtful = run.doubtful or None in known or UNSEEN in known
+        else:
+            await self._take_rows(run, page, known)
+        run.seen.update(dict.fromkeys(page.ids, page.started))
+        waiting = {each.record_id for each in run.pending}
+        desk.last_seen[name].update((key, page.started) for key in page.ids if key not in waiting)
+
+    async def _take_rows(self, run: Run, page: Page, known: Sequence[bytes | None]) -> None:
+        """Commit the rows whose fingerprint is another."""
         fingerprints = [xxhash.xxh3_128_digest(raw) for raw in page.raws]
         moved = self._moved(run, page, fingerprints, known)
         for at in range(0, len(moved), MOST_CHANGES):
             rows = await self._rows.read(run.kind, page, moved[at : at + MOST_CHANGES], fingerprints, known)
             await self._rows.take(run, page, rows)
-        run.seen.update(dict.fromkeys(page.ids, page.started))
-        waiting = {each.record_id for each in run.pending}
-        desk.last_seen[name].update((key, page.started) for key in page.ids if key not in waiting)
 
     @staticmethod
     def _note_page(run: Run, page: Page) -> None:
         run.started = run.started or page.started
         run.pages += 1
+        run.longest = max(run.longest, len(page.ids))
         run.whole, run.cursor = run.whole and page.whole, page.cursor or run.cursor
         run.gone.update(page.gone)
         ids = set(page.ids)

@@ -35,6 +35,10 @@ class Run:
     """No id twice, and a total, where the server sends one, that stays and adds up."""
     total: int | None = None
     pages: int = 0
+    longest: int = 0
+    """Rows of its longest page."""
+    doubtful: bool = False
+    """A page that was said to be unchanged has rows that never were taken."""
     cost: int = 0
     """What it cost, in requests, or in what the API counts instead."""
     changed: int = 0

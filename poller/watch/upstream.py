@@ -160,7 +160,7 @@ class Upstream:
             raise Unreachable(msg)
         if status not in (200, 304, 404, 410):
             msg = f"{self._host} answered {status} for {path}, which is no answer to a GET"
-            raise BadAnswer(msg)
+            raise BadAnswer(msg, status=status)
 
 
 def _session() -> aiohttp.ClientSession:

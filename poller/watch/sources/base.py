@@ -47,6 +47,8 @@ class Page:
     """Ids that the API itself reports as deleted: asked by id once more, and removed if they are 404."""
     names: Mapping[str, str] = field(default_factory=dict)
     """What things are called now, as `stage/7` -> its name, where records hold only ids."""
+    unchanged: bool = False
+    """The server says that it is what it was: `ids` are those of then, and there are no rows."""
     cursor: str = ""
     """Where the next reading may begin once this one has ended; the last page's is kept."""
 
@@ -56,6 +58,16 @@ class Reading:
     """One record's detail view."""
 
     view: dict[str, Any]
+    started: float
+    ended: float
+    tag: str = ""
+    """By which the server knows this very view; empty where it gives none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Same:
+    """The record's detail view is the one that has the tag which was sent."""
+
     started: float
     ended: float
 
@@ -172,11 +184,14 @@ class Source(Protocol):
         """Read a list to its end, page by page; at least one page. One that cannot be believed raises.
 
         `since` is the cursor that the last reading ended with; empty: read everything. A source that
-        cannot go on from there (too old a cursor) reads everything too: its pages say `whole`.
+        cannot go on from there (too old a cursor) reads everything too: its pages say `whole`. One whose
+        readings are all whole may then give pages without rows that the server says are `unchanged`.
         """
 
-    async def read(self, kind: str, record_id: str, *, ticket: Ticket) -> Reading | Missing:
-        """Read one record by its id."""
+    async def read(
+        self, kind: str, record_id: str, *, ticket: Ticket, tag: str = ""
+    ) -> Reading | Missing | Same:
+        """Read one record by its id; with the tag of a view that is known, it may be the same."""
 
     def judge(self, view: Mapping[str, Any]) -> Judgement:
         """What a view of a deal says of its being open, won or lost."""

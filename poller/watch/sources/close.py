@@ -16,7 +16,7 @@ from poller.errors import BadAnswer, Refused
 from poller.watch.limits import date_of
 from poller.watch.upstream import Answer, Ticket, Upstream
 
-from .base import Account, Child, Judgement, Kind, Meaning, Missing, Page, Reading, decoded
+from .base import Account, Child, Judgement, Kind, Meaning, Missing, Page, Reading, Same, decoded
 from .close_lists import DATES, Asking, Head, Part, written
 from .close_records import APP_PATH, KINDS, LATE_S, unix_us
 
@@ -253,7 +253,14 @@ class Close:
 
     # --- one opportunity ------------------------------------------------------------------------
 
-    async def read(self, kind: str, record_id: str, *, ticket: Ticket) -> Reading | Missing:
+    async def read(
+        self,
+        kind: str,
+        record_id: str,
+        *,
+        ticket: Ticket,
+        tag: str = "",  # noqa: ARG002 - its answers have no tags
+    ) -> Reading | Missing | Same:
         """Read one opportunity; deleted ones and those out of the key's reach are missing alike."""
         answer = await self._upstream.get(f"{PATH}{record_id}/", ticket=ticket)
         if answer.status in (404, 410):

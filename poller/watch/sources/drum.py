@@ -6,6 +6,7 @@ empty, repeats, or brings no new id; an id answers on one of the two resources; 
 """
 
 from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import msgspec
@@ -13,7 +14,7 @@ import msgspec
 from poller.errors import BadAnswer, Unreachable
 from poller.watch.upstream import Answer, Ticket, Upstream
 
-from .base import Account, Child, Judgement, Kind, Missing, Page, Reading, decoded, split
+from .base import Account, Child, Judgement, Kind, Missing, Page, Reading, Same, decoded, split
 from .drum_records import KINDS
 
 API = "/api/v1"
@@ -29,6 +30,17 @@ class _Id(msgspec.Struct):
 
 _ids = msgspec.json.Decoder(list[_Id])
 
+TAGGED = "tagged"
+"""The cursor of a reading whose pages had tags: the next one may ask only for those that have changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Tagged:
+    """A page as it was when the server gave it this tag, without its rows."""
+
+    tag: str
+    ids: tuple[str, ...]
+
 
 class Drum:
     """One Drum account."""
@@ -41,6 +53,7 @@ class Drum:
         self.base_url = account.base_url
         self._account = account
         self._upstream = upstream
+        self._tagged: dict[tuple[str, int, int], _Tagged] = {}
 
     @staticmethod
     def auth(token: str) -> Mapping[str, str]:
@@ -61,7 +74,7 @@ class Drum:
         *,
         size: int,
         ticket: Ticket,
-        since: str = "",  # noqa: ARG002 - Drum has no "changed since": every reading is whole
+        since: str = "",
     ) -> AsyncGenerator[Page, None]:
         """Read a list until a page is empty, repeats, brings no new id, or the headers prove the end.
 
@@ -70,30 +83,38 @@ class Drum:
         """
         seen: set[str] = set()
         for number in range(1, MOST_PAGES + 1):
-            answer = await self._page(kind, number, size, ticket)
+            known = self._tagged.pop((kind, number, size), None) if since == TAGGED else None
+            answer = await self._page(kind, number, size, ticket, known)
             if answer is None:
                 return
-            ids, raws = split(answer.body, _ids, f"page {number} of {_PATHS[kind]}")
-            fresh = set(ids) - seen
-            total = _count(answer, "total-count")
+            page, tag = _shown(answer, known, f"page {number} of {_PATHS[kind]}")
+            fresh = set(page.ids) - seen
             if fresh or number == 1:
-                yield Page(ids, raws, answer.started, answer.ended, total)
+                yield page
             seen |= fresh
-            if not fresh or (total == len(seen) and _count(answer, "total-pages") == number):
+            if not fresh or (page.total == len(seen) and _count(answer, "total-pages") == number):
+                # The last page is always asked for in full: its counts prove the end, a 304 may have none.
                 return
+            if tag:
+                self._tagged[kind, number, size] = _Tagged(tag, page.ids)
         msg = f"{_PATHS[kind]} has no end after {MOST_PAGES} pages"
         raise BadAnswer(msg)
 
-    async def _page(self, kind: str, number: int, size: int, ticket: Ticket) -> Answer | None:
-        """One page, or None where the list has ended before it."""
+    async def _page(
+        self, kind: str, number: int, size: int, ticket: Ticket, known: _Tagged | None
+    ) -> Answer | None:
+        """One page, 304 where it is still as it is known, or None where the list has ended before it."""
         try:
-            answer = await self._ask(kind, number, size, ticket)
+            answer = await self._ask(kind, number, size, ticket, tag=known.tag if known else "")
         except Unreachable:
             if number == 1 or not await self._breaks_past_end(kind, number, size, ticket):
                 raise
             return None
-        if answer.status == 200:
+        if answer.status == 200 or (answer.status == 304 and known is not None):
             return answer
+        if answer.status == 304:
+            msg = f"{_PATHS[kind]} answered 304 though no tag was sent"
+            raise BadAnswer(msg)
         if number == 1:
             msg = f"{_PATHS[kind]} answered {answer.status}: is base_url right?"
             raise BadAnswer(msg)
@@ -109,20 +130,26 @@ class Drum:
             return False
         return (await self._ask(kind, number - 1, size, ticket)).status == 200
 
-    async def _ask(self, kind: str, number: int, size: int, ticket: Ticket) -> Answer:
+    async def _ask(self, kind: str, number: int, size: int, ticket: Ticket, *, tag: str = "") -> Answer:
         params = {"page": number, "items": size}
-        return await self._upstream.get(_PATHS[kind], params=params, ticket=ticket)
+        headers = {"if-none-match": tag} if tag else {}
+        return await self._upstream.get(_PATHS[kind], params=params, headers=headers, ticket=ticket)
 
-    async def read(self, kind: str, record_id: str, *, ticket: Ticket) -> Reading | Missing:
+    async def read(
+        self, kind: str, record_id: str, *, ticket: Ticket, tag: str = ""
+    ) -> Reading | Missing | Same:
         """Read one opportunity or project with its deliverables and tasks."""
-        answer = await self._upstream.get(f"{_PATHS[kind]}/{record_id}", ticket=ticket)
+        headers = {"if-none-match": tag} if tag else {}
+        answer = await self._upstream.get(f"{_PATHS[kind]}/{record_id}", headers=headers, ticket=ticket)
+        if answer.status == 304 and tag:
+            return Same(answer.started, answer.ended)
         if answer.status in (404, 410):
             return Missing(answer.started, answer.ended)
         view = decoded(self.kinds[kind], answer.body)
         if str(view["id"]) != record_id or view.get("project_type", kind) != kind:
             msg = f"{kind} {record_id}: the answer is {view.get('project_type')} {view['id']}"
             raise BadAnswer(msg)
-        return Reading(view, answer.started, answer.ended)
+        return Reading(view, answer.started, answer.ended, answer.headers.get("etag", ""))
 
     def judge(self, view: Mapping[str, Any]) -> Judgement:
         """By the operator's lists first, then by the dates, which only the detail view has."""
@@ -149,6 +176,17 @@ class Drum:
                 Child("task", str(task["id"]), {**task, **home}) for task in deliverable.get("tasks") or []
             ]
         return own, children
+
+
+def _shown(answer: Answer, known: _Tagged | None, what: str) -> tuple[Page, str]:
+    """A page and its tag; a 304 says that it is what it was, and holds no rows."""
+    total = _count(answer, "total-count")
+    if answer.status == 304 and known is not None:
+        same = Page(known.ids, (), answer.started, answer.ended, total, unchanged=True, cursor=TAGGED)
+        return same, known.tag
+    tag = answer.headers.get("etag", "")
+    ids, raws = split(answer.body, _ids, what)
+    return Page(ids, raws, answer.started, answer.ended, total, cursor=TAGGED if tag else ""), tag
 
 
 _COUNT_NAMES = {

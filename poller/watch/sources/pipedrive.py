@@ -160,7 +160,8 @@ class Pipedrive:
         Raises:
             LeftOut: the account has no projects.
         """
-        since = since if is_moment(since) else ""
+        if not (self.kinds[kind].whole_every_s and is_moment(since)):
+            since = ""
         run = _Run(since)
         for shelf in _SHELVES[kind]:
             cursor = ""
