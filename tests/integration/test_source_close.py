@@ -241,6 +241,23 @@ async def test_out_of_reach_is_removed_after_two_askings(connection: Connection)
         assert await told(watched) == sorted(opportunity("removed", record) for record in hidden)
 
 
+async def test_a_key_that_may_not_read_the_log_still_learns_of_deletions(connection: Connection) -> None:
+    """403 for the log alone suspends nothing: whole readings show what is gone, and ids that are 404."""
+    async with watched_close(connection, records=12) as (sim, watched):
+
+        async def no_log(request: Any) -> None:
+            sim.world.main.allowed = request.path != LOG
+
+        sim.between(before=no_log)
+        record = others(sim)[0]
+        sim.orders.delete(record)
+        sim.orders.win(EXAMPLE)
+        assert await told(watched) == [opportunity("won")]
+        whole(watched)
+        assert await told(watched) == []
+        assert await told(watched) == [opportunity("removed", record)]
+
+
 # --- what is a change -----------------------------------------------------------------------------
 
 
