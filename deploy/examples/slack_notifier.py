@@ -42,7 +42,8 @@ async def main() -> None:
         os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0"),
         group="slack-notifier",
         types=["*.won", "*.lost"],
-        start=os.environ.get("START", "now"),  # oldest: begin with what is still in the streams
+        # Where a new group begins: now, or with what is still in the streams.
+        start="oldest" if os.environ.get("START") == "oldest" else "now",
     )
     async for message in events:
         answer = await slack.send(text=text(message))

@@ -283,7 +283,7 @@ def loaded(environ: Mapping[str, str], secrets: Path, text: str = "") -> Setting
 
 
 def test_compose_is_valid_and_keeps_everything(secrets: Path) -> None:
-    """By the schema of Compose; Valkey appends and never evicts, poller has 30 s to end, secrets are files."""
+    """By the schema; Valkey appends and never evicts, poller has 30 s to end, secrets are files."""
     compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text("utf-8"))
     schemas = Path(check_jsonschema.__file__).parent / "builtin_schemas" / "vendor"
     jsonschema.validate(compose, json.loads((schemas / "compose-spec.json").read_text("utf-8")))

@@ -143,6 +143,8 @@ def test_a_metric_that_is_not_there_would_be_found() -> None:
 def test_each_alert_is_in_the_runbook(rule: Mapping[str, Any]) -> None:
     """It has a summary, a severity, and a section of its own that its link leads to."""
     name = rule["alert"]
+    assert rule.keys() <= {"alert", "expr", "for", "labels", "annotations"}
+    assert re.fullmatch(r"\d+[smh]", rule.get("for", "0s"))
     assert rule["labels"]["severity"] in {"page", "ticket"}
     assert rule["annotations"]["summary"]
     assert rule["annotations"]["runbook"] == f"deploy/README.md#{name.lower()}"
