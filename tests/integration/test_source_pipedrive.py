@@ -342,6 +342,15 @@ async def test_recents_names_what_the_lists_did_not_show(fakestore: Connection) 
         assert not [each for each in sim.requests if each.path == f"/api/v2/deals/{deal}"]
 
 
+async def test_recents_that_fails_hides_nothing(fakestore: Connection) -> None:
+    """It is a further signal, never a condition."""
+    async with company(fakestore, recents=True) as (sim, watched, _):
+        sim.set(fault_rate=1.0, faults=["http500"], fault_path="recents")
+        sim.orders.win(open_deal(sim))
+        assert [each.complete for each in await watched.sweep()] == [True, True]
+        assert types(await watched.events()) == ["pipedrive.deal.won"]
+
+
 async def test_recents_is_not_asked_unless_it_is_wanted(fakestore: Connection) -> None:
     """It costs 20 tokens a time."""
     async with company(fakestore) as (sim, watched, _):

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from poller.errors import BadAnswer, Refused
+from poller.errors import BadAnswer, Refused, Unreachable
 from poller.watch.upstream import Answer, Ticket, Upstream
 
 from .base import (
@@ -114,6 +114,9 @@ class _Run:
     """When the server gave the first page, by its own clock (Unix seconds)."""
     latest: float = 0.0
     """The latest update_time that was shown."""
+    started: float = 0.0
+    ended: float = 0.0
+    """Of the last answer, by our clock."""
     seen: set[str] = field(default_factory=set)
 
     @property
@@ -178,7 +181,7 @@ class Pipedrive:
         if since and self._recents and kind == "deal":
             yield await self._hinted(run, ticket)
         if names := await self._names.rest(kind, ticket=ticket):
-            yield Page((), (), run.began, run.began, names=names, whole=not since, cursor=run.next_since)
+            yield Page((), (), run.started, run.ended, names=names, whole=not since, cursor=run.next_since)
 
     async def _shown(
         self, kind: str, shelf: _Shelf, run: _Run, size: int, cursor: str, ticket: Ticket
@@ -219,6 +222,7 @@ class Pipedrive:
         rows = held(_rows, envelope, shelf.path) or []
         raws = held(_raws, envelope, shelf.path) or []
         run.began = run.began or server_time(answer)
+        run.started, run.ended = answer.started, answer.ended
         run.latest = max([run.latest, *(seconds_of(row.update_time) for row in rows)])
         shown = [msgspec.structs.asdict(row) for row in rows]
         names = await self._names.of(kind, shown, now=Moment(answer.started, run.began), ticket=ticket)
@@ -241,7 +245,7 @@ class Pipedrive:
         rows: list[msgspec.Raw] = []
         ids: list[str] = []
         gone: list[str] = []
-        started = ended = 0.0
+        started, ended = 0.0, run.ended
         for record_id in (await self._recently(run, ticket))[:HINTS]:
             try:
                 answer = await self._by_id("deal", record_id, ticket)
@@ -259,7 +263,7 @@ class Pipedrive:
         return Page(
             tuple(ids),
             tuple(rows),
-            started,
+            started or run.started,
             ended,
             whole=False,
             gone=tuple(gone),
@@ -267,9 +271,21 @@ class Pipedrive:
         )
 
     async def _recently(self, run: _Run, ticket: Ticket) -> list[str]:
-        """Ids of the deals that changed since then and were not shown; what is purged has no data."""
+        """Ids of the deals that changed since then and were not shown; none where it does not answer."""
         if run.began - seconds_of(run.since) > RECENTS_REACH_S:
             return []
+        try:
+            found = await self._named_recently(run, ticket)
+        except (Unreachable, BadAnswer):
+            return []
+        except Refused as exc:
+            if exc.status == 401:
+                raise
+            return []
+        return [record_id for record_id in found if record_id not in run.seen]
+
+    async def _named_recently(self, run: _Run, ticket: Ticket) -> list[str]:
+        """What /recents names, all pages of it; its data is not read, and null for what was purged."""
         found: dict[str, None] = {}
         start: int | None = 0
         params: dict[str, str | int] = {"since_timestamp": old_moment(run.since), "items": "deal"}
@@ -281,7 +297,7 @@ class Pipedrive:
             told = held(_recents, envelope, _RECENTS) or []
             found.update((str(each.id), None) for each in told if each.item == "deal")
             start = envelope.next_start if envelope.next_start > start else None
-        return [record_id for record_id in found if record_id not in run.seen]
+        return list(found)
 
     # --- by id ------------------------------------------------------------------------------------
 
