@@ -5,10 +5,10 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from poller.app.reckoning import Allowance, Load, advice, reckon
+from poller.app.reckoning import Allowance, Load, advice, reckon, requests_of
 from poller.app.standing import Inspector, detailed_kinds, load_of, same_host
 from poller.app.wiring import manner_of, purse_of, source_of
 from poller.errors import Limited, PollerError, Refused, StoreError, Unreachable
@@ -37,6 +37,8 @@ class Seen:
     """Rows of the first page."""
     asked: int
     pages: int
+    cost: int
+    """What a page counts as in the budget: 1, or more where the host counts tokens."""
     fields: tuple[str, ...]
     hidden: tuple[str, ...]
     """Documented amounts and counters that neither view shows."""
@@ -101,7 +103,7 @@ def _remedy(exc: BaseException, name: str) -> str:
 
 async def _list(store: Store, name: str, source: Source, purse: Purse, kind: str) -> Seen:
     asked = manner_of(store.settings.sources[name]).page_size
-    first, second = await _pages(source, purse, kind, asked)
+    (first, second), cost = await _pages(source, purse, kind, asked)
     told = source.kinds[kind]
     row = decoded(told, first.raws[0]) if first.raws else {}
     detail, detail_ms = await _detail(source, purse, kind, first.ids) if first.ids else ({}, None)
@@ -116,6 +118,7 @@ async def _list(store: Store, name: str, source: Source, purse: Purse, kind: str
         page=page,
         asked=asked,
         pages=max(1, math.ceil(records / page)) if page else 1,
+        cost=cost,
         fields=tuple(sorted(shown)),
         hidden=tuple(sorted(told.shape.numbers - shown)) if shown else (),
         missed=bool(shown) and bool((told.shape.numbers & told.model.model_fields.keys()) - shown),
@@ -124,15 +127,16 @@ async def _list(store: Store, name: str, source: Source, purse: Purse, kind: str
     )
 
 
-async def _pages(source: Source, purse: Purse, kind: str, asked: int) -> tuple[Page, Page | None]:
-    """The first page, and the second where only that tells whether the first was the whole list."""
+async def _pages(source: Source, purse: Purse, kind: str, asked: int) -> tuple[tuple[Page, Page | None], int]:
+    """The first page, the second where only that tells whether the first was all, and what each cost."""
     async with asyncio.timeout(WAIT_S), patience(f"{source.name}: reading the first page of {kind}"):
         ticket = await purse.ticket("confirm", 1)
         try:
             async with aclosing(source.pages(kind, size=asked, ticket=ticket)) as pages:
                 first = await anext(pages, None) or Page((), (), time.time(), time.time())
+                cost = max(1, ticket.spent)
                 enough = not first.ids or len(first.ids) >= asked or first.total is not None
-                return first, None if enough else await anext(pages, None)
+                return (first, None if enough else await anext(pages, None)), cost
         finally:
             await ticket.close()
 
@@ -198,13 +202,15 @@ async def _tell_pace(store: Store, name: str, seen: Sequence[Seen], tell: Tell) 
     given, step = store.settings.sources[name], f"source {name}"
     detailed = detailed_kinds(given)
     records = sum(each.records for each in seen if each.kind in detailed)
-    mine = load_of(name, given, pages=[each.pages for each in seen], records=records)
+    plain = load_of(name, given, pages=[each.pages for each in seen], records=records)
+    mine = replace(plain, requests=sum(each.cost * requests_of([each.pages]) for each in seen))
     loads = [mine, *await _others(store, name)]
     allowance = Allowance(limit=given.budget.count, window_s=given.budget.window.total_seconds())
     reckoned = reckon(loads, allowance)
     period_s = mine.every_s * reckoned.stretch
     exact = all(each.exact for each in seen)
-    sweep = f"a sweep takes {'' if exact else 'more than '}{mine.requests} requests, every {span(period_s)}"
+    unit = "requests" if mine.requests == plain.requests else "units of the budget"
+    sweep = f"a sweep takes {'' if exact else 'more than '}{mine.requests} {unit}, every {span(period_s)}"
     shared = f", with {len(loads) - 1} more on this host" if len(loads) > 1 else ""
     share = f"sweeps use {reckoned.sweeps_share:.0%} of the budget {given.budget}{shared}"
     facts = {**asdict(mine), "exact": exact, "period_s": period_s, **asdict(reckoned)}

@@ -8,8 +8,11 @@ import pytest
 from commands import Commands, Said, crm, service
 from hookside import receiving
 
+from poller.simulators import Options, serve
+from poller.simulators.drum import DEMO_TOKEN
 from poller.store.connection import Connection
 from poller.store.keys import Keys
+from poller.watch.sources import SOURCES
 
 
 @pytest.fixture
@@ -49,6 +52,21 @@ async def test_all_is_well(call: Commands, redis_url: str) -> None:
         words = await call("check")
         assert words.code == 0
         assert words.lines[0].startswith("ok      settings: 1 source, 1 webhook, a Redis of your own")
+
+
+@pytest.mark.parametrize("kind", sorted(SOURCES))
+async def test_every_kind_of_source(call: Commands, redis_url: str, kind: str) -> None:
+    """Each kind in the registry is called, and what a sweep takes is said in what its budget counts."""
+    async with serve(kind, options=Options(records=40, seed=3)) as world:
+        call.settings(redis=redis_url, crm=world.url)
+        text = call.config.read_text().replace('kind = "drum"', f'kind = "{kind}"')
+        call.config.write_text(text.replace(f'token = "{DEMO_TOKEN}"', f'token = "{world.token}"'))
+        said = await call("check", "--json")
+        assert said.code == 0, said.out
+        for name in SOURCES[kind].lists:
+            assert step(said, "source acme", f"{name}: ")["facts"]["records"] > 0
+        takes = step(said, "source acme", "a sweep takes ")["facts"]["requests"]
+        assert takes > len(SOURCES[kind].lists)
 
 
 async def test_beside_the_service(call: Commands, redis_url: str) -> None:
