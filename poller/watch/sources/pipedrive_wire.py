@@ -99,11 +99,12 @@ def old_moment(at: str) -> str:
 
 
 def seconds_of(text: object) -> float:
-    """Unix seconds of a moment of v2; 0 where it is none."""
+    """Unix seconds of a moment of v2, in UTC where it names no zone; 0 where it is none."""
     try:
-        return datetime.fromisoformat(str(text)).timestamp()
+        at = datetime.fromisoformat(str(text))
     except ValueError:
         return 0.0
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
 
 
 def server_time(answer: Answer) -> float:
