@@ -8,7 +8,7 @@ from watching import drum
 
 from poller.errors import Refused
 from poller.model import dumps
-from poller.simulators.drum import World
+from poller.simulators.drum import Population, World
 from poller.store.connection import Connection
 
 
@@ -288,10 +288,8 @@ async def test_trap_20_a_large_detail_view_is_taken_in_parts(connection: Connect
     """A record with more deliverables and tasks than one commit holds is told whole, and once."""
     async with drum(connection) as (sim, watched):
         await watched.events()
-        (made,) = sim.orders.work.add_deliverable(101, name="Everything")
-        home = int(made.subject.partition("/")[2])
-        for number in range(1_100):
-            sim.orders.work.add_task(home, name=f"T{number}")
+        everything = Population(sim.world).deliverable(2, tasks=1_100)
+        sim.orders.work.insert(sim.world.row(101), everything)
         await watched.details(["opportunity/101"])
         told = await watched.told()
         assert len(told) == len(set(told)) == 1_101
