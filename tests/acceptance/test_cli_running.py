@@ -83,6 +83,7 @@ async def test_commands_beside_the_service(tmp_path: Path) -> None:
         assert before.code == 69
         assert "`poller run` starts it" in before.text
         service = await at.run()
+        await wait_until(lambda: hook.got, "the baseline event", TIMEOUT_S)
         await shell.until(0, "status")
         status = (await shell("status", "--json")).json
         assert status["sources"][0]["state"] == "polling"
