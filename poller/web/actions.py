@@ -18,7 +18,7 @@ from poller.store.streams import Streams
 
 from .answers import Done, EndpointAnswer, SourceAnswer, TestDone
 from .house import House
-from .reading import since_place
+from .reading import since_place, valid_place
 from .words import plural, span
 
 SourceDo: TypeAlias = Literal["poll", "pause", "resume", "resync", "release"]
@@ -220,9 +220,10 @@ class Actions:
         """Plan to send one event again."""
         await self.endpoint_standing(name)
         asked = [each for each in self.sources_of(name) if not source or each == source]
-        found = await self._office.find(name, asked, event)
+        known = event.startswith("evt_") or valid_place(event)
+        found = await self._office.find(name, asked, event) if known else None
         if found is None:
-            msg = f"{event} is not among the events that {name} can be sent: is it older than the retention?"
+            msg = f"{event[:80]!r} is no event that {name} can be sent: is it older than the retention?"
             raise Refused(msg, status=404, code="not_found")
         where, place = found
         means = f"It is sent to {name} again from its first attempt, under its own id."

@@ -39,6 +39,8 @@ class Web:
     def __init__(self, house: House, *, stopping: Callable[[], bool]) -> None:
         house = replace(house, look=Recent(house.look))
         self.house = house
+        self.warm = False
+        """Whether no page pays for compiling its template any more."""
         self.watch = LoopWatch()
         self.health = Health(house, self.watch, stopping=stopping)
         self.meters = Meters(house, self.watch)
@@ -71,8 +73,12 @@ class Web:
 
     def start(self) -> "list[asyncio.Task[None]]":
         """What goes on beside the answers, until it is ended."""
-        work = (asyncio.to_thread(warm), self.watch.run(), self.trends.run())
+        work = (self._warm(), self.watch.run(), self.trends.run())
         return [asyncio.create_task(each) for each in work]
+
+    async def _warm(self) -> None:
+        await asyncio.to_thread(warm)
+        self.warm = True
 
     async def sources(self) -> list[str]:
         """The sources that have a stream: those of the settings, and what was polled before."""

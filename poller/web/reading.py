@@ -14,8 +14,9 @@ from poller.store.views import Views
 from .answers import PlacedEvent
 
 MOST_SHOWN = 200
-SEARCH_S = 0.12
+SEARCH_S = 0.1
 """A search that finds little gives back what it has, and where to go on."""
+LONGEST_PLACE = 40
 Clock = Callable[[], float]
 
 
@@ -61,6 +62,9 @@ def cursor_at(cursor: str) -> tuple[Position, str]:
         ValueError: it is none.
     """
     place, _, source = cursor.partition(".")
+    if not valid_place(place):
+        msg = f"{cursor!r} is no cursor"
+        raise ValueError(msg)
     return position(place), source
 
 
@@ -165,7 +169,7 @@ def opened(entry: Entry) -> dict[str, Any]:
     """The CloudEvent of an entry; what is no JSON shows as what it is."""
     with suppress(ValueError):
         event = loads(entry.event.body)
-        if isinstance(event, Mapping):
+        if isinstance(event, Mapping) and isinstance(event.get("data"), Mapping):
             return dict(event)
     kept = entry.event
     return {"id": kept.id, "type": kept.type, "subject": kept.subject, "time": kept.time, "data": {}}
@@ -174,7 +178,9 @@ def opened(entry: Entry) -> dict[str, Any]:
 def valid_place(text: str) -> bool:
     """Whether a text can be an entry's place."""
     ms, dash, seq = text.partition("-")
-    return text.isascii() and ms.isdigit() and (not dash or seq.isdigit()) and len(text) <= 40
+    if not (text.isascii() and ms.isdigit() and (not dash or seq.isdigit()) and len(text) <= LONGEST_PLACE):
+        return False
+    return max(position(text)) < 2**63
 
 
 def since_place(at: float) -> str:
