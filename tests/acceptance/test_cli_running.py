@@ -12,6 +12,8 @@ from waiting import wait_until
 
 from poller.simulators.drum import DEMO_TOKEN
 
+pytestmark = pytest.mark.full
+
 TIMEOUT_S = 40
 
 

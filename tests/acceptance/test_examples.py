@@ -23,6 +23,8 @@ from poller.deliver.signing import encode_secret
 from poller.simulators import Options, serve
 from poller.store.keys import Keys
 
+pytestmark = pytest.mark.full
+
 EXAMPLES = Path(__file__).parent.parent.parent / "deploy" / "examples"
 START_S = 30.0
 
