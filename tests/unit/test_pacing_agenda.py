@@ -1,0 +1,134 @@
+"""What a source does next: sweeps and details in one queue, what goes first, and what it all comes to."""
+
+import pytest
+
+from poller.watch.agenda import FIRST_ROUND, LONGEST_RETRY_S, Agenda, Choice
+from poller.watch.habits import DAY_S
+
+EVERY_S = 5.0
+START = 1_000_000.0
+
+
+def agenda(records: int = 100, *, details: bool = True, read: bool = True) -> Agenda:
+    """Two lists that were swept just now, and records that were read over the last 200 s."""
+    made = Agenda.of(["opportunity", "project"], every_s=EVERY_S, max_age_s=DAY_S, details=details)
+    for kind in made.lists:
+        made.begun(kind, now=START)
+        made.swept(kind, complete=True, cost=3, records=records, changed=0)
+    at = {("opportunity", str(n)): START - 200 * n / records if read else 0.0 for n in range(1, records + 1)}
+    made.round.load(at, unread_at=START - 200)
+    return made
+
+
+def spent(made: Agenda, *, seconds: int, per_s: float) -> dict[str, int]:
+    """Requests by what they were for, if so many a second are spent."""
+    found, credit = {"sweep": 0, "detail": 0}, 0.0
+    for second in range(seconds):
+        now, credit = START + second, min(credit + per_s, 10.0)
+        while (choice := made.next(now, ())) is not None and choice.cost <= credit:
+            credit -= choice.cost
+            found[choice.what] += choice.cost
+            if choice.what == "sweep":
+                made.begun(choice.subject[0], now=now)
+                made.swept(choice.subject[0], complete=True, cost=3, records=100, changed=0)
+            else:
+                made.read(choice, now=now, changed=False)
+    return found
+
+
+def test_every_list_is_swept_at_once_at_the_start() -> None:
+    """The first sweeps wait for nothing."""
+    made = Agenda.of(["opportunity", "project"], every_s=EVERY_S, max_age_s=DAY_S, details=True)
+    for kind in ("opportunity", "project"):
+        choice = made.next(START, ())
+        assert choice == Choice("sweep", (kind, ""), 2, first=True)
+        made.begun(kind, now=START)
+        made.swept(kind, complete=True, cost=2, records=5, changed=0)
+    assert made.next(START, ()) is None
+
+
+def test_no_list_is_swept_again_within_every() -> None:
+    """`every` is the least time between two sweeps of one list, unless somebody asks."""
+    made = agenda(details=False)
+    assert made.next(START + EVERY_S - 0.1, ()) is None
+    assert made.idle_s(START + EVERY_S - 0.1) == pytest.approx(0.1)
+    made.ask(kinds=["project"])
+    assert made.next(START + 1, ()) == Choice("sweep", ("project", ""), 3, first=True)
+
+
+def test_a_changed_row_is_read_next_but_not_for_ever() -> None:
+    """Changed records go first, until they have cost as much as a sweep that is due."""
+    made = agenda()
+    urgent = {("opportunity", str(n)): START for n in range(1, 51)}
+    now, order = START + 60, []
+    for _ in range(8):
+        choice = made.next(now, urgent)
+        assert choice is not None
+        order.append(choice.what)
+        if choice.what == "sweep":
+            made.begun(choice.subject[0], now=now)
+            made.swept(choice.subject[0], complete=True, cost=3, records=100, changed=50)
+        else:
+            urgent.pop(choice.subject)
+            made.read(choice, now=now, changed=True)
+    assert order == ["detail", "detail", "detail", "sweep"] * 2
+
+
+def test_sweeps_and_details_both_have_their_part() -> None:
+    """Where lists and details are both lively, neither starves."""
+    found = spent(agenda(), seconds=2000, per_s=0.8)
+    assert found["sweep"] + found["detail"] > 0.95 * 2000 * 0.8
+    assert min(found.values()) > 200
+
+
+def test_the_first_round_of_details_has_its_part() -> None:
+    """However lively the lists, details that were never read get one request of three."""
+    made = agenda(2000, read=False)
+    for mine in made.lists.values():
+        mine.seen, mine.over_s = 1000.0, 100.0
+    found = spent(made, seconds=1000, per_s=0.8)
+    assert found["detail"] >= 0.9 * found["sweep"] / FIRST_ROUND
+
+
+def test_a_list_that_cannot_be_read_is_tried_for_one_request_and_less_often() -> None:
+    """A failing source takes next to nothing of its host's budget, and no detail is tried."""
+    made = agenda()
+    for _ in range(10):
+        for kind in made.lists:
+            made.begun(kind, now=START)
+            made.swept(kind, complete=False, cost=1, records=0, changed=0)
+    assert made.failing
+    assert made.next(START + LONGEST_RETRY_S - 1, {("opportunity", "1"): START}) is None
+    choice = made.next(START + LONGEST_RETRY_S, ())
+    assert choice is not None
+    assert (choice.what, choice.cost) == ("sweep", 1)
+    assert made.demand().most_per_s < 0.05
+
+
+def test_without_details_only_lists_are_read() -> None:
+    """`details = false` reads no detail in turn, but what is to be judged it does."""
+    made = agenda(details=False)
+    first = made.next(START + 1, {("opportunity", "7"): START})
+    assert first == Choice("detail", ("opportunity", "7"), 1, first=True)
+    assert spent(made, seconds=600, per_s=5.0)["detail"] == 0
+
+
+def test_twice_the_pace_is_half_the_delay() -> None:
+    """The delay to be expected follows from the pace, down to what `every` allows."""
+    made = agenda(1000)
+    slow, fast = made.expected_s(0.5), made.expected_s(1.0)
+    assert slow is not None
+    assert fast is not None
+    assert slow == pytest.approx(2 * fast, rel=0.05)
+    at_best = made.expected_s(1e9)
+    assert at_best == pytest.approx(EVERY_S / 2)
+    assert made.expected_s(0.0) is None
+
+
+def test_what_was_observed_is_half_of_what_was_between() -> None:
+    """A change lies in the middle between the reading that missed it and the one that showed it."""
+    made = agenda()
+    assert made.observed_s is None
+    choice = Choice("detail", ("opportunity", "100"), 1, first=False)
+    made.read(choice, now=START + 100, changed=True)
+    assert made.observed_s == pytest.approx((100 + 200) / 2)
