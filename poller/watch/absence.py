@@ -1,5 +1,6 @@
 """What an absence means: won, moved back, removed, or nothing at all; answers by id decide (contract §5)."""
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -117,7 +118,7 @@ class Absence:
             await self._allowed(kind, record_id)
             first = mine.missing.setdefault(record_id, own.ended)
             if first < swept_at:
-                await self._removed(kind, record_id, first)
+                await self._removed(kind, record_id, first, logged=swept_at == math.inf)
 
     async def _forbidden(self, kind: Kind, record_id: str) -> None:
         """403 by id is said once, and never a removal."""
@@ -142,8 +143,8 @@ class Absence:
         ledger.say_source(self._desk.memory, suffix, object_)
         await self._desk.commit(ledger)
 
-    async def _removed(self, kind: Kind, record_id: str, first: float) -> None:
-        """404 on both, and again on both after the next sweep."""
+    async def _removed(self, kind: Kind, record_id: str, first: float, *, logged: bool) -> None:
+        """404 on both, and again on both after the next sweep; or once, where the API's log says so."""
         desk = self._desk
         known = (await desk.records(kind.name, [record_id])).get(record_id, Known())
         ledger = desk.ledger()
@@ -154,7 +155,7 @@ class Absence:
                 record_id,
                 known,
                 "removed",
-                Bounds(self._last_seen(kind, record_id, known), first),
+                Bounds(self._last_seen(kind, record_id, known, undated=not logged), first),
             )
             known.gone, known.gone_at = "removed", desk.now()
             ledger.keep(kind.name, record_id, known)
@@ -162,9 +163,10 @@ class Absence:
         desk.memory.lists[kind.name].missing.pop(record_id, None)
         await desk.commit(ledger)
 
-    def _last_seen(self, kind: Kind, record_id: str, known: Known) -> float:
+    def _last_seen(self, kind: Kind, record_id: str, known: Known, *, undated: bool = True) -> float:
         """Start of the request that last showed it, in whichever view."""
-        return max(self._desk.seen_before(kind.name, record_id, known), known.detail_at)
+        row_at = self._desk.seen_before(kind.name, record_id, known, undated=undated)
+        return max(row_at, known.detail_at)
 
     async def _moved(
         self, kind: Kind, to: Kind, record_id: str, reading: Reading, seen_at: float | None

@@ -152,10 +152,13 @@ class Desk:
         found = await self.snapshots.records(kind, ids)
         return {key: known for key, data in found.items() if (known := known_of(data)) is not None}
 
-    def seen_before(self, kind: str, record_id: str, known: Known) -> float:
-        """Start of the request that last saw its row; after a restart, of the last sure sweep."""
-        last = self.last_seen[kind].get(record_id, known.row_at)
-        return max(last, self.memory.lists[kind].sure_at)
+    def seen_before(self, kind: str, record_id: str, known: Known, *, undated: bool) -> float:
+        """Start of the request that last saw its row; after a restart, of the last sure sweep.
+
+        `undated`: it may be a change that only a whole reading shows; what lies between tells nothing of it.
+        """
+        last, mine = self.last_seen[kind].get(record_id, known.row_at), self.memory.lists[kind]
+        return max(last, mine.shown_at if undated else mine.sure_at)
 
     def top(self, kind: Kind) -> float:
         """The highest rank known of a list and its sibling, which share one sequence of ids."""

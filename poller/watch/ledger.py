@@ -23,6 +23,8 @@ class ListMemory(msgspec.Struct, omit_defaults=True):
     """Start of the last reading that was whole."""
     sure_at: float = 0.0
     """Start of the last reading that left no doubt of any record: none had changed before it unseen."""
+    shown_at: float = 0.0
+    """… and of the last such reading that was whole: only that shows what the API does not date."""
     cursor: str = ""
     """Where the next reading goes on, for an API that can be asked for changes."""
     highest: float = 0.0

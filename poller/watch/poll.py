@@ -214,8 +214,9 @@ class Poll:
             # Asked again after this sweep, as after any: the next whole reading may be an hour away.
             doubted = {*mine.missing, *mine.forbidden}
             await self._absence.settle(run.kind, doubted, swept_at=run.started)
-        if not suspects:
+        if not (suspects or mine.missing):
             mine.sure_at = run.started
+            mine.shown_at = run.started if run.whole else mine.shown_at
         mine.swept_at, mine.cursor, mine.recheck = run.started, run.cursor or mine.cursor, False
         mine.top = run.top
         if not mine.baselined:

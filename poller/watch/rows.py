@@ -157,7 +157,8 @@ class Rows:
         desk, kind, known = self._desk, run.kind, row.known
         mine = desk.memory.lists[kind.name]
         diff = compare(kind.shape, known.row or {}, row.view)
-        bounds = Bounds(desk.seen_before(kind.name, row.record_id, known), page.ended)
+        before = desk.seen_before(kind.name, row.record_id, known, undated=page.whole)
+        bounds = Bounds(before, page.ended)
         mine.highest = max(mine.highest, kind.rank(row.record_id, row.view))
         if known.row is not None:
             self._visibility.count(kind, diff)

@@ -10,6 +10,7 @@ import pytest
 from watching import Watched, watching
 
 from poller.errors import Limited, Refused
+from poller.model import rfc3339
 from poller.simulators import Options, serve
 from poller.simulators.close import EXAMPLE, World
 from poller.store.connection import Connection
@@ -270,6 +271,18 @@ async def test_a_custom_field_that_is_emptied_is_a_change(connection: Connection
             assert event["type"] == "close.opportunity.updated"
             assert event["data"]["previous"]["custom.cf_source"] == before
             assert event["data"]["object"].get("custom.cf_source") == value
+
+
+async def test_the_bounds_hold_what_only_a_whole_reading_shows(connection: Connection) -> None:
+    """A change that moves no date lies between two whole readings, whatever was read in between."""
+    async with watched_close(connection, quiet=frozenset({"custom"})) as (sim, watched):
+        (entry,) = sim.orders.update(EXAMPLE, **{"custom.cf_source": "fair"})
+        watched.desk.last_seen["opportunity"].clear()
+        assert await told(watched) == []
+        whole(watched)
+        (event,) = await swept(watched)
+        assert event["data"]["observed"]["not_before"] <= rfc3339(entry.at)
+        assert event["data"]["observed"]["not_after"] >= rfc3339(entry.at)
 
 
 async def test_computed_fields_alone_are_no_event(connection: Connection) -> None:
