@@ -5,4 +5,14 @@ from .application import Web, opened
 from .house import Door, House, Pulse, SourceFacts
 from .serving import Listener, listen
 
-__all__ = ["Door", "House", "Listener", "Overview", "Pulse", "SourceFacts", "Web", "listen", "opened"]
+__all__ = [
+    "Door",
+    "House",
+    "Listener",
+    "Overview",
+    "Pulse",
+    "SourceFacts",
+    "Web",
+    "listen",
+    "opened",
+]

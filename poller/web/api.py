@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from poller.model import dumps
-from poller.schemas import asyncapi, text
+from poller.schemas import asyncapi
 from poller.store.letters import Letter
 
 from . import hooks, probes
@@ -368,8 +368,3 @@ OPERATIONS: tuple[Operation, ...] = (
 def document() -> dict[str, Any]:
     """The OpenAPI document."""
     return openapi(OPERATIONS)
-
-
-def document_text() -> bytes:
-    """The same as it is checked in under deploy/schemas."""
-    return text(document())

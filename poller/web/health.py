@@ -13,6 +13,7 @@ REDIS_S = 4.0
 """Within 5 s it must be said that Redis is away; the answer itself takes a moment."""
 LOOK_S = 0.5
 REMEMBERED = 20
+NO_SOURCE = "no source is set up: run `poller init`, or set POLLER_DRUM_TOKEN"
 SLOW_LOOP_S = 5.0
 """A loop that is later than this cannot keep a lease of 15 s."""
 
@@ -60,6 +61,8 @@ class Health:
         if self._stopping():
             return ["it was told to stop"]
         reasons = [*self.alive(), *self._house.pulse().reasons]
+        if not self._house.sources:
+            reasons.append(NO_SOURCE)
         return list(dict.fromkeys([*reasons, *await redis_trouble(self._house.connection)]))
 
 
