@@ -139,3 +139,81 @@ def test_counters_alone_are_noise() -> None:
     assert worth_saying(SHAPE, ["costs_count"], noise=True)
     assert worth_saying(SHAPE, ["costs_count", "name"], noise=False)
     assert not worth_saying(KINDS["task"].shape, ["position"], noise=True)
+
+
+# --- documented objects ---------------------------------------------------------------------------
+
+DAYS = st.dates().map(str) | st.none()
+MONEY = st.decimals(0, 10**7, places=2) | st.decimals(0, 10**7, places=2).map(str)
+THINGS = st.builds(lambda key, name: {"id": key, "name": name}, st.integers(1, 4), st.sampled_from("ABC"))
+VALUES: dict[str, st.SearchStrategy[Any]] = {
+    "name": st.sampled_from(["Website", "App", ""]),
+    "description": st.none() | st.sampled_from(["", "Text", "Other text"]),
+    "amount": MONEY,
+    "total_budget": MONEY,
+    "target_date": DAYS,
+    "planned": st.booleans(),
+    "project_status": st.none() | THINGS.map(lambda ref: {**ref, "complete_status": ref["id"] > 3}),
+    "client": st.none() | THINGS.map(lambda ref: {**ref, "type": "Company"}),
+    "team": st.none() | THINGS,
+    "lead_score": st.none() | THINGS,
+    "assigned_users": st.lists(THINGS, max_size=3),
+    "opportunity_tags": st.lists(st.sampled_from("abcd"), max_size=4),
+    "quotes_count": st.integers(0, 5),
+    "vip": st.booleans(),
+}
+documented = st.fixed_dictionaries({}, optional=VALUES)
+
+
+def meant(name: str, value: Any) -> Any:
+    """What a value says, by another way than that of the comparison: for people and things their ids."""
+    if name in ("amount", "total_budget"):
+        return Decimal(str(value))
+    if name in ("project_status", "client", "team", "lead_score"):
+        return value and {key: each for key, each in value.items() if key != "name"}
+    if name == "assigned_users":
+        return sorted(user["id"] for user in value)
+    return sorted(value) if name == "opportunity_tags" else value
+
+
+@given(documented, documented)
+def test_the_difference_of_documented_objects_is_complete(old: dict[str, Any], new: dict[str, Any]) -> None:
+    """What differs in meaning is named, and nothing else; keys that one lacks are hidden or shown."""
+    diff = compare(SHAPE, old, new)
+    both = old.keys() & new.keys()
+    assert set(diff.changed) == {name for name in both if meant(name, old[name]) != meant(name, new[name])}
+    assert (set(diff.hidden), set(diff.shown)) == (old.keys() - new.keys(), new.keys() - old.keys())
+    assert list(diff.changed) == sorted(diff.changed)
+
+
+@given(documented)
+def test_a_documented_object_is_as_it_was_after_the_wire_and_the_store(view: dict[str, Any]) -> None:
+    """Equal objects have no difference, however often they were written and read."""
+    assert compare(SHAPE, view, loads(dumps(loads(dumps(view))))).changed == ()
+
+
+@given(documented, documented, documented)
+def test_differences_add_up(one: dict[str, Any], two: dict[str, Any], three: dict[str, Any]) -> None:
+    """What changed between the first and the last changed on one of the ways between them."""
+    names = one.keys() & two.keys() & three.keys()
+    whole = set(compare(SHAPE, one, three).changed) & names
+    parts = set(compare(SHAPE, one, two).changed) | set(compare(SHAPE, two, three).changed)
+    assert whole <= parts
+
+
+@given(documented, documented)
+def test_the_difference_is_the_same_both_ways(old: dict[str, Any], new: dict[str, Any]) -> None:
+    """What changed from one to the other changed from the other to the one."""
+    there, back = compare(SHAPE, old, new), compare(SHAPE, new, old)
+    assert there.changed == back.changed
+    assert (there.hidden, there.shown) == (back.shown, back.hidden)
+    assert len(there.renames) == len(back.renames)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_compares_what_it_names(kind: str) -> None:
+    """Numbers, sets and references are fields of their own; what is noise is not silent as well."""
+    shape = KINDS[kind].shape
+    assert not shape.numbers & shape.sets
+    assert not shape.refs.keys() & (shape.numbers | shape.sets)
+    assert not shape.noise & shape.silent

@@ -78,3 +78,40 @@ def test_what_is_kept_of_a_record_comes_back_as_it_was() -> None:
     assert again == known
     assert str(again.row["amount"]) == "1.10"
     assert known_of(None) is None
+
+
+@given(st.lists(st.sampled_from(["won", "lost", "reopened", "removed", "restored"]), max_size=8))
+def test_revisions_and_counts_go_on_whatever_happens(suffixes: list[str]) -> None:
+    """Revisions count every event from 1; the id of a type depends on how often it has happened."""
+    known, ids = Known(), []
+    for suffix in suffixes:
+        event = make(
+            known,
+            source="/drum/acme",
+            subject="opportunity/101",
+            type_=f"drum.opportunity.{suffix}",
+            bounds=BOUNDS,
+            object_={},
+            detected_at=1.0,
+        )
+        ids.append(event.id)
+        assert loads(event.body)["data"]["revision"] == len(ids)
+    assert len(set(ids)) == len(ids)
+    assert sum(known.counts.values()) == known.revision == len(ids)
+
+
+@given(st.floats(1e9, 2e9))
+def test_the_later_bound_is_never_before_the_moment(at: float) -> None:
+    """Written to the millisecond, the earlier bound goes down and the later one up."""
+    event = make(
+        Known(),
+        source="/drum/acme",
+        subject="opportunity/101",
+        type_="drum.opportunity.updated",
+        bounds=Bounds(at, at),
+        object_={},
+        detected_at=at,
+    )
+    observed = CloudEvent[dict[str, object]].model_validate(loads(event.body)).data.observed
+    assert observed.not_before.timestamp() <= at + 1e-6
+    assert at - 1e-6 <= observed.not_after.timestamp() <= at + 0.0011
