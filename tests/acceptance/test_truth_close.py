@@ -53,7 +53,7 @@ DRIFTS: dict[str, dict[str, Any]] = {
 }
 AT_MOST = 12
 """Transitions under one crawl: a list that grows as fast as it is read has no end."""
-QUICK, LONG = 24, 320
+QUICK, LONG = 24, 200
 
 
 @pytest.fixture(scope="module")
