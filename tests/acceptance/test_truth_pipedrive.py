@@ -52,6 +52,7 @@ DRIFTS: dict[str, dict[str, Any]] = {
     "drift, pages of 5": {"page_most": 5},
     "drift, pages of 3, all read each time": {"page_most": 3, "tick_s": 2 * HALF_HOUR_S},
 }
+HOLDS = ("poller.source.held", "poller.source.released")
 QUICK, LONG = 20, 400
 
 
@@ -233,6 +234,8 @@ async def test_a_rough_server_changes_nothing(
     async with lived(store, 34, tick_s=tick_s, page_most=8) as (sim, watched):
         sim.set(fault_rate=0.05, faults=FAULTS)
         await live(watched, sim, steps=steps(pytestconfig), cycles=12, score=score)
+        # A page that is empty by a fault makes a list of over 20 suspect: that is held, and released again.
+        score.invented = [each for each in score.invented if not each.startswith(HOLDS)]
         assert await ended(watched, sim, score) == []
     judge(score, f"5 % faults of every kind, {tick_s:.0f} s", report)
 
