@@ -45,7 +45,7 @@ class Round:
 
     def __init__(self, *, every_s: float, max_age_s: float, power: float | None = None) -> None:
         """`power`: what age is raised to; None: what suits the population, fitted now and then."""
-        self._every_s = every_s
+        self.every_s = every_s
         self._max_age_s = max_age_s
         self._fixed = power is not None
         self.power = POWERS[-1] if power is None else power
@@ -90,7 +90,7 @@ class Round:
         """Take in one new record; it is judged by itself until it was read."""
         if subject in self._units:
             return
-        unit = self._units[subject] = _Unit(Habit(), now, fresh=True)
+        unit = self._units[subject] = _Unit(Habit(), now - self.every_s, fresh=True)
         self.unread += 1
         self.population.enter(unit.habit)
         self._single[subject] = None
@@ -174,7 +174,7 @@ class Round:
         return None if best is None else (best, top ** (2 / power) * self._worth)
 
     def _steady(self, level: int, age_s: float, power: float) -> float:
-        if age_s < self._every_s:
+        if age_s < self.every_s:
             return 0.0
         return math.inf if age_s >= self._max_age_s else LEVEL**level * age_s**power
 

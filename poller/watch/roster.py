@@ -30,13 +30,14 @@ class Roster:
         self._waiting: list[Subject] | None = None
         self._ages: dict[Subject, float] = {}
         self._filled = False
+        self._anew = False
         self._looked_at: dict[str, float] = {}
 
     def forget(self) -> None:
         """Read every record again as if its age were not known."""
         for subject in list(self._round):
             self._round.drop(subject)
-        self._filled, self._waiting = False, None
+        self._filled, self._waiting, self._anew = False, None, True
 
     async def fill(self, per_s: float) -> bool:
         """Take in some more of the listed records; False when all are. At `per_s` a round takes its time."""
@@ -48,9 +49,10 @@ class Roster:
         self._ages |= await self._read_ages(part)
         if not self._waiting:
             # One that was never read counts as read a round ago: no sweep has to wait for all of them.
-            unread_at = self._desk.now() - max(1.0, len(self._ages) / max(per_s, 1e-3))
-            self._round.load(self._ages, unread_at=unread_at)
-            self._filled, self._ages = True, {}
+            ago_s = max(self._round.every_s, len(self._ages) / max(per_s, 1e-3))
+            ages = dict.fromkeys(self._ages, 0.0) if self._anew else self._ages
+            self._round.load(ages, unread_at=self._desk.now() - ago_s)
+            self._filled, self._anew, self._ages = True, False, {}
         return True
 
     async def _listed(self) -> list[Subject]:

@@ -1,0 +1,185 @@
+"""One source at work: first things first, at an even pace, as operators ask, and when its host refuses."""
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from driving import Driven, driving
+
+from poller.simulators import Options, serve
+from poller.store.connection import Connection
+from poller.store.keys import Keys
+
+
+@pytest.fixture
+async def sim() -> AsyncIterator[Any]:
+    """A simulated Drum of 20 records."""
+    async with serve("drum", options=Options(records=20, seed=3)) as served:
+        yield served
+
+
+def lists(sim: Any) -> list[str]:
+    """Paths of the lists that were asked for, in order."""
+    return [each.path for each in sim.requests if each.path.count("/") == 3]
+
+
+def details(sim: Any) -> list[str]:
+    """Paths of the records that were asked for by id, in order."""
+    return [each.path for each in sim.requests if each.path.count("/") == 4]
+
+
+async def all_read(driven: Driven, sim: Any) -> None:
+    """Every list was swept and every detail read once."""
+    await driven.until(
+        lambda: driven.reports and driven.reports[-1]["details"]["records"] == 20, "the list of records"
+    )
+    await driven.until(lambda: len(set(details(sim))) >= 20, "every detail")
+
+
+async def test_the_first_sweeps_run_at_once(sim: Any, connection: Connection, keys: Keys) -> None:
+    """However small the budget, the baseline waits for nothing that it need not wait for."""
+    async with driving(connection, keys, sim, limit=20, window_s=60, every_s=60) as driven:
+        await driven.until(lambda: driven.desk.memory.baselined, "the baseline", within_s=3)
+    assert lists(sim)[0] == "/api/v1/opportunities"
+    assert set(lists(sim)) == {"/api/v1/opportunities", "/api/v1/projects"}
+
+
+async def test_the_pace_is_even(sim: Any, connection: Connection, keys: Keys) -> None:
+    """No second has more than its part of the budget and one sweep; none is without a request."""
+    limit, window_s = 80, 8.0
+    sim.set(limit=limit, limit_period_s=window_s)
+    async with driving(connection, keys, sim, limit=limit, window_s=window_s, every_s=0.5) as driven:
+        await all_read(driven, sim)
+        began = driven.desk.now()
+        await driven.until(lambda: driven.desk.now() > began + 6.0, "six seconds", within_s=12)
+    found = Counter(int(each.start - began) for each in sim.requests if began <= each.start < began + 6)
+    assert {each.status for each in sim.requests} == {200}
+    assert min(found[second] for second in range(6)) >= 3
+    assert max(found.values()) <= 10 + 8
+    assert sum(found.values()) >= 0.8 * 0.95 * limit * 6 / window_s
+
+
+async def test_a_changed_row_has_its_detail_read_next(sim: Any, connection: Connection, keys: Keys) -> None:
+    """What was changed in a list is looked at closely at once, not when its turn comes."""
+    async with driving(connection, keys, sim, every_s=0.3) as driven:
+        await all_read(driven, sim)
+        sim.orders.update(101, name="Another name")
+        await driven.until(lambda: any(told.changed for told in driven.swept[2:]), "the change")
+        at = next(told for told in driven.swept[2:] if told.changed).ended
+        await driven.until(
+            lambda: next((each for each in sim.requests if each.start > at), None), "the next request"
+        )
+        following = next(each for each in sim.requests if each.start > at)
+    assert following.path == "/api/v1/opportunities/101"
+
+
+async def test_operators_ask_and_it_is_done_at_once(sim: Any, connection: Connection, keys: Keys) -> None:
+    """`poll` sweeps every list now, whatever `every` says, and one record is read next."""
+    async with driving(connection, keys, sim, every_s=600, details=False) as driven:
+        await driven.until(lambda: len(driven.swept) == 2, "the first sweeps")
+        driven.ask(do="poll")
+        await driven.until(lambda: len(driven.swept) == 4, "two more sweeps")
+        driven.ask(do="poll", record="opportunity/101")
+        await driven.until(lambda: "/api/v1/opportunities/101" in details(sim), "that record")
+
+
+async def test_a_paused_source_is_left_alone(sim: Any, connection: Connection, keys: Keys) -> None:
+    """Nothing is asked of a source that was paused; resumed, it is swept at once."""
+    async with driving(connection, keys, sim, every_s=0.2) as driven:
+        await driven.until(lambda: len(driven.swept) >= 4, "some sweeps")
+        driven.ask(do="pause")
+        await driven.until(lambda: driven.reports[-1]["state"] == "paused", "the pause")
+        asked, began = len(sim.requests), driven.desk.now()
+        await driven.until(lambda: driven.desk.now() > began + 1.5, "a second and a half")
+        assert len(sim.requests) == asked
+        driven.ask(do="resume")
+        await driven.until(lambda: len(sim.requests) > asked, "the next request", within_s=3)
+        assert list(sim.requests)[asked].path == "/api/v1/opportunities"
+
+
+async def test_resync_reads_every_detail_again(sim: Any, connection: Connection, keys: Keys) -> None:
+    """After `resync` every record is read again, whatever its age."""
+    async with driving(connection, keys, sim, every_s=30) as driven:
+        await all_read(driven, sim)
+        before = Counter(details(sim))
+        driven.ask(do="resync")
+        await driven.until(lambda: len(driven.swept) == 4, "two more sweeps")
+        await driven.until(
+            lambda: all(count > before[path] for path, count in Counter(details(sim)).items()), "every detail"
+        )
+
+
+async def test_a_refused_token_suspends_and_is_tried_when_asked(
+    sim: Any, connection: Connection, keys: Keys
+) -> None:
+    """401 is said once, nothing else is asked meanwhile, and an operator may have it tried at once."""
+    async with driving(connection, keys, sim, every_s=0.2, token="wrong") as driven:
+        await driven.until(
+            lambda: driven.reports and driven.reports[-1]["state"] == "suspended", "suspension"
+        )
+        asked = len(sim.requests)
+        driven.ask(do="resume")
+        await driven.until(lambda: len(sim.requests) > asked, "another try", within_s=4)
+        assert await driven.events() == ["poller.source.suspended"]
+
+
+async def test_429_stops_everything_until_it_is_over(sim: Any, connection: Connection, keys: Keys) -> None:
+    """After one refusal nothing is sent until the host said, and the report tells of it."""
+    sim.set(retry_after="seconds", limit=30, limit_period_s=3.0)
+    async with driving(connection, keys, sim, limit=1000, window_s=3.0, every_s=0.2) as driven:
+        await driven.until(lambda: any(each.status == 429 for each in sim.requests), "a refusal")
+        refused = next(each for each in sim.requests if each.status == 429)
+        await driven.until(
+            lambda: any(each.start > refused.end and each.status == 200 for each in sim.requests), "the probe"
+        )
+        probe = next(each for each in sim.requests if each.start > refused.end + 0.2)
+        await driven.until(lambda: driven.reports[-1]["refusals"] >= 1, "word of it")
+    assert probe.start - refused.end > 0.5
+    assert driven.reports[-1]["blocked_s"] > 0.5
+
+
+async def test_a_list_that_fails_is_asked_less_and_less(sim: Any, connection: Connection, keys: Keys) -> None:
+    """A source whose lists fail sends a request now and then, and reads no detail."""
+    async with driving(connection, keys, sim, every_s=0.2, limit=1000, window_s=60) as driven:
+        await driven.until(lambda: driven.desk.memory.baselined, "the baseline")
+        sim.set(fault_rate=1.0, faults=("http500",))
+        await driven.until(lambda: len([t for t in driven.swept if not t.complete]) >= 8, "eight failures")
+        gaps = [
+            after.started - before.started
+            for before, after in zip(driven.swept, driven.swept[2:], strict=False)
+        ]
+        last = driven.swept[-1].started
+    assert gaps[-1] > 3 * 0.2
+    assert not [each for each in sim.requests if each.start > last and each.path.count("/") == 4]
+
+
+async def test_the_report_says_how_it_fares(sim: Any, connection: Connection, keys: Keys) -> None:
+    """What the commands, the page and the metrics show of pace, ages and delays is there."""
+    async with driving(connection, keys, sim, every_s=0.2) as driven:
+        await all_read(driven, sim)
+        sim.orders.update(101, name="Another name")
+        await driven.until(lambda: driven.reports[-1]["delay"]["observed_s"] is not None, "a delay")
+        told = driven.reports[-1]
+    assert told["state"] == "polling"
+    assert set(told["spent"]) >= {"sweep", "detail"}
+    assert told["period_s"] >= 0.2
+    assert 0 < told["delay"]["observed_s"] < 5
+    assert told["delay"]["expected_s"] > 0
+    assert told["details"]["unread"] == 0
+    assert told["details"]["oldest_at"] > driven.desk.now() - 60
+    assert (told["refusals"], told["blocked_s"]) == (0, 0.0)
+    assert told["pace"]["per_s"] > 0
+
+
+async def test_ages_survive_a_restart(sim: Any, connection: Connection, keys: Keys) -> None:
+    """What was read a moment ago is not read again because a replica started."""
+    async with driving(connection, keys, sim, every_s=30) as driven:
+        await all_read(driven, sim)
+    asked = len(details(sim))
+    async with driving(connection, keys, sim, every_s=30) as driven:
+        await driven.until(
+            lambda: driven.reports and driven.reports[-1]["details"]["records"] == 20, "the list of records"
+        )
+        assert driven.reports[-1]["details"]["unread"] == 0
+    assert len(details(sim)) == asked

@@ -1,0 +1,154 @@
+"""Paying for requests: charges for a whole sweep, late ones anew, pace, blocks, and an end to waiting."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from poller.errors import Limited
+from poller.store.budget import Budget
+from poller.store.connection import Connection
+from poller.store.keys import Keys
+from poller.watch.credit import FREE_SHARE
+from poller.watch.limits import Pause
+from poller.watch.purse import OVERDRAFT, PAGE_S, Purse
+
+WINDOW_S, TIMEOUT_S = 60.0, 5.0
+
+
+class Clock:
+    """A clock that stands until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A clock of the purse's own."""
+    return Clock()
+
+
+def purse(connection: Connection, keys: Keys, clock: Clock, *, limit: int = 40) -> Purse:
+    """A purse on a budget of `limit` a minute."""
+    budget = Budget(
+        connection, keys, host="h", egress="default", limit=limit, window_s=WINDOW_S, source="acme"
+    )
+    return Purse(budget, host="h", limit=limit, window_s=WINDOW_S, timeout_s=TIMEOUT_S, clock=clock)
+
+
+async def used(mine: Purse) -> dict[str, int]:
+    """What counts against the budget now."""
+    return (await mine.budget.usage()).used
+
+
+async def test_a_sweep_is_paid_as_a_whole(connection: Connection, keys: Keys, clock: Clock) -> None:
+    """All pages are charged before the first is asked for; one more than planned is paid by itself."""
+    mine = purse(connection, keys, clock)
+    ticket = await mine.ticket("sweep", 3)
+    assert await used(mine) == {"sweep": 3}
+    for sent in range(1, 5):
+        await ticket.use()
+        await ticket.answered()
+        assert (await used(mine))["sweep"] == max(3, sent)
+    assert ticket.spent == 4
+
+
+async def test_charges_that_are_too_old_are_paid_anew(
+    connection: Connection, keys: Keys, clock: Clock
+) -> None:
+    """A request may not be on its way after its charge's deadline: a slow sweep pays again."""
+    mine = purse(connection, keys, clock)
+    ticket = await mine.ticket("sweep", 3)
+    await ticket.use()
+    clock.now += 3 * PAGE_S + 0.1
+    await ticket.use()
+    assert await used(mine) == {"sweep": 4}
+
+
+async def test_a_dear_request_is_paid_in_full(connection: Connection, keys: Keys, clock: Clock) -> None:
+    """What the API counts as twenty is charged as twenty."""
+    mine = purse(connection, keys, clock)
+    ticket = await mine.ticket("detail", 1)
+    await ticket.use(20)
+    assert (await used(mine))["detail"] == 21
+    assert mine.paid == 21
+
+
+async def test_a_cautious_source_pays_for_one_at_a_time(
+    connection: Connection, keys: Keys, clock: Clock
+) -> None:
+    """A sweep of a host that fails is not charged for pages that are never asked for."""
+    mine = purse(connection, keys, clock)
+    mine.cautious = True
+    await mine.ticket("sweep", 10)
+    assert await used(mine) == {"sweep": 1}
+
+
+async def test_a_block_ends_all_waiting(connection: Connection, keys: Keys, clock: Clock) -> None:
+    """Once the host refused, nobody waits for it here: the time is named instead."""
+    mine = purse(connection, keys, clock)
+    ticket = await mine.ticket("detail", 1)
+    await ticket.use()
+    assert await ticket.refused(Pause(30.0, None), 429) == pytest.approx(30, abs=1)
+    with pytest.raises(Limited) as first:
+        await mine.ticket("sweep", 2)
+    with pytest.raises(Limited) as second:
+        await mine.offer("detail")
+    assert first.value.retry_after == pytest.approx(30, abs=1)
+    assert second.value.retry_after == pytest.approx(30, abs=1)
+
+
+async def test_to_stop_ends_a_wait_for_the_budget(connection: Connection, keys: Keys, clock: Clock) -> None:
+    """A source that is told to stop does not wait for a full budget to become free."""
+    mine = purse(connection, keys, clock, limit=4)
+    mine.stopping = asyncio.Event()
+    await mine.ticket("sweep", 3)
+    waiting: asyncio.Task[Any] = asyncio.create_task(mine.ticket("sweep", 3))
+    await asyncio.wait({waiting}, timeout=0.1)
+    assert not waiting.done()
+    mine.stopping.set()
+    async with asyncio.timeout(2):
+        with pytest.raises(Limited, match="told to stop"):
+            await waiting
+
+
+async def test_no_room_is_said_and_not_waited_for(connection: Connection, keys: Keys, clock: Clock) -> None:
+    """A detail that may not be sent now costs nothing and waits for nothing."""
+    mine = purse(connection, keys, clock, limit=4)
+    await mine.ticket("sweep", 3)
+    wait_s = await mine.offer("detail")
+    assert isinstance(wait_s, float)
+    assert 0 < wait_s <= 5.0
+
+
+async def test_the_pace_is_the_budgets_and_hurry_has_an_end(
+    connection: Connection, keys: Keys, clock: Clock
+) -> None:
+    """Requests are spread over the window; urgent ones may run ahead of it by a tenth of the budget."""
+    mine, per_s = purse(connection, keys, clock), 40 * FREE_SHARE / WINDOW_S
+    assert mine.wait_s(1, dearest=1) == pytest.approx(1 / per_s)
+    ahead = 0
+    while mine.wait_s(1, dearest=1, hurried=True) == 0.0:
+        await mine.offer("detail")
+        ahead += 1
+    assert ahead == 40 * OVERDRAFT
+    clock.now += 5 / per_s
+    assert mine.wait_s(1, dearest=1) == 0.0
+
+
+async def test_what_was_spent_is_told_by_class_for_one_window(
+    connection: Connection, keys: Keys, clock: Clock
+) -> None:
+    """The operator sees what this source paid for lately, and for what."""
+    mine = purse(connection, keys, clock)
+    await mine.ticket("sweep", 3)
+    clock.now += WINDOW_S / 2
+    await mine.ticket("confirm", 1)
+    await mine.offer("detail")
+    assert mine.spent() == {"sweep": 3, "confirm": 1, "detail": 1}
+    clock.now += WINDOW_S / 2 + 1
+    assert mine.spent() == {"confirm": 1, "detail": 1}
