@@ -31,11 +31,12 @@ class Resumed(_Told):
 
 
 class Held(_Told):
-    """Too much of a list is missing at once, or it looks like another account's: removals wait."""
+    """Too much is missing, a list looks like another account's, or a record answers 403: removals wait."""
 
     list: str = Field(examples=["opportunity"])
     reason: str = Field(examples=["45 of 300 are missing at once"])
     suspects: int | None = Field(None, description="Records that are missing.", examples=[45])
+    record: str | None = Field(None, description="The one that answers 403; the reason is `forbidden`.")
 
 
 class Released(_Told):
@@ -43,6 +44,7 @@ class Released(_Told):
 
     list: str = Field(examples=["opportunity"])
     reason: str = Field(examples=["the missing records are back"])
+    record: str | None = Field(None, description="The one that answers again after a 403.")
 
 
 class Renamed(_Told):
@@ -58,15 +60,19 @@ class Renamed(_Told):
 class FieldsHidden(_Told):
     """Fields that the token may no longer read: unknown from now on, not changed."""
 
-    kind: str = Field(examples=["opportunity"])
-    fields: list[str] = Field(examples=[["amount", "total_budget"]])
+    fields: list[str] = Field(
+        description="Kind and field; one event for all that one change of the token's role concerns.",
+        examples=[["opportunity.total_budget", "task.budget"]],
+    )
 
 
 class FieldsShown(_Told):
     """Fields that the token may read now and could not before."""
 
-    kind: str = Field(examples=["opportunity"])
-    fields: list[str] = Field(examples=[["amount", "total_budget"]])
+    fields: list[str] = Field(
+        description="Kind and field; one event for all that one change of the token's role concerns.",
+        examples=[["opportunity.total_budget", "task.budget"]],
+    )
 
 
 class _Endpoint(_Told):

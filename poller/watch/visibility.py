@@ -91,11 +91,12 @@ class Visibility:
         desk = self._desk
         ledger = desk.ledger()
         for sign, (suffix, visible) in SIGNS.items():
-            fields: dict[str, list[str]] = {}
-            for name in sorted(each[1:] for each in names if each[0] == sign):
-                if desk.memory.visible.get(name) is not visible:
-                    desk.memory.visible[name] = visible
-                    fields.setdefault(name.partition(".")[0], []).append(name.partition(".")[2])
+            fields = [
+                name
+                for name in sorted(each[1:] for each in names if each[0] == sign)
+                if desk.memory.visible.get(name) is not visible
+            ]
+            desk.memory.visible |= dict.fromkeys(fields, visible)
             if fields:
                 bounds = Bounds(since, desk.now())
                 ledger.say_source(desk.memory, suffix, {"fields": fields}, bounds=bounds)

@@ -77,6 +77,24 @@ async def test_trap_5_a_row_that_slips_between_two_pages_is_not_gone(connection:
         assert await watched.told() == [("drum.opportunity.removed", "opportunity/101")]
 
 
+async def test_trap_5_counts_in_the_headers_save_the_questions(connection: Connection) -> None:
+    """A list whose total moved under its sweep is read again before anybody is asked by id."""
+    async with drum(connection, records=20, items_cap=5, headers="pagy8") as (sim, watched):
+        await watched.events()
+
+        async def archive(asked: Any) -> None:
+            if asked.path.endswith("opportunities") and "page=2" in asked.query:
+                sim.between()
+                sim.orders.archive(101)
+
+        sim.between(before=archive)
+        before = len(sim.requests)
+        await watched.poll.sweep("opportunity")
+        asked = {each.path.rpartition("/")[2] for each in list(sim.requests)[before:]}
+        assert asked == {"opportunities"}
+        assert await watched.told() == []
+
+
 @pytest.mark.parametrize(
     "fault", ["html200", "truncated", "cut", "reset", "object", "wrong_types", "http502"]
 )
