@@ -40,7 +40,7 @@ def _source(source: SourceAnswer) -> Iterator[Need]:
         case "held":
             yield Need(
                 f"{name} is held: {plural(source.held, 'record')} went missing at once",
-                f"{source.why}. Removals wait until they show up again, or somebody says that they are gone.",
+                f"{source.why} until they show up again, or until somebody says that they are gone.",
                 f"{home}/release",
                 "Release…",
             )

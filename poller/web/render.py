@@ -1,12 +1,14 @@
 """Templates: where they lie, what every page gets, and how a page becomes an answer."""
 
 import hashlib
+import re
 from importlib import resources
 from typing import Any
 from urllib.parse import unquote
 
 import jinja2
 import msgspec
+from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
@@ -56,6 +58,11 @@ def _nested(value: Any) -> bool:
     return isinstance(value, dict | list)
 
 
+def _dotted(type_: str) -> Markup:
+    """An event type that may be folded after its dots."""
+    return Markup("<wbr>").join(part for part in re.split(r"(?<=[._])", type_))
+
+
 ENVIRONMENT = jinja2.Environment(
     loader=jinja2.FunctionLoader(_source),
     autoescape=True,
@@ -72,6 +79,7 @@ ENVIRONMENT.filters.update(
     rfc3339=rfc3339,
     plural=words.plural,
     many=words.many,
+    dotted=_dotted,
     whole=_whole,
     opened=opened,
     line=words.line_of,
@@ -93,6 +101,13 @@ def render(template: str, **context: Any) -> str:
     return ENVIRONMENT.get_template(template).render(**context)
 
 
+def _here(request: Request) -> str:
+    """The address of a page that can be come back to."""
+    if request.method != "GET" or request.url.path == "/login":
+        return "/"
+    return request.url.path + (f"?{request.url.query}" if request.url.query else "")
+
+
 def page(request: Request, template: str, *, status: int = 200, title: str, **context: Any) -> HTMLResponse:
     """A whole page."""
     visitor: Visitor = request.state.visitor
@@ -102,6 +117,7 @@ def page(request: Request, template: str, *, status: int = 200, title: str, **co
         title=title,
         visitor=visitor,
         path=request.url.path,
+        here=_here(request),
         has_token=bool(request.app.state.web.house.door.token),
         said=said,
         **context,
