@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from commands import crm
 from hookside import receiving
 from processes import Home, Running, home

@@ -15,6 +15,8 @@ from poller.store.connection import Connection
 from poller.store.keys import Keys
 from poller.watch.sources import close
 
+pytestmark = pytest.mark.full
+
 MODES: dict[str, dict[str, Any]] = {
     "as documented": {},
     "pages of 5": {"limit_cap": 5},

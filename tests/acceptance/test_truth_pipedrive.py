@@ -19,6 +19,8 @@ from poller.store.keys import Keys
 from poller.watch.poll import Swept
 from poller.watch.sources import pipedrive_names
 
+pytestmark = pytest.mark.full
+
 HALF_HOUR_S = timedelta(minutes=31).total_seconds()
 DAY_S = timedelta(days=1).total_seconds()
 MODES: dict[str, dict[str, Any]] = {
