@@ -101,6 +101,8 @@ class Told:
 
     delays: list[float] = field(default_factory=list)
     weights: list[float] = field(default_factory=list)
+    of_list: list[bool] = field(default_factory=list)
+    """Whether a sweep told it, or a detail."""
     requests: int = 0
     cpu_s: float = 0.0
 
@@ -207,11 +209,14 @@ class OurAgenda:
             self.agenda.read(self._choice, now=now, changed=found > 0)
 
 
-def run(policy: Policy, units: Sequence[Unit], *, until: float, per_s: float) -> Told:
-    """Spend evenly until the end."""
+def run(
+    policy: Policy, units: Sequence[Unit], *, until: float, per_s: float, warm: float | None = None
+) -> Told:
+    """Spend evenly until the end; changes before `warm` are not counted."""
     for unit in units:
         unit.read_to = 0
-    told, now, warm, began = Told(), 0.0, until * WARM, time.process_time()
+    warm = until * WARM if warm is None else warm
+    told, now, began = Told(), 0.0, time.process_time()
     while now < until:
         at = policy.next(now)
         if at is None:
@@ -224,6 +229,7 @@ def run(policy: Policy, units: Sequence[Unit], *, until: float, per_s: float) ->
             if unit.changes[unit.read_to] >= warm:
                 told.delays.append(now - unit.changes[unit.read_to])
                 told.weights.append(unit.weight)
+                told.of_list.append(bool(unit.list))
             unit.read_to += 1
         policy.read(at, now, unit.read_to - first)
         told.requests += unit.cost
