@@ -19,6 +19,7 @@ from .queue import entries_of
 WALKED_AT_ONCE = 500
 """Entries that the counting script looks at: under a millisecond of the server's time."""
 ATTEMPTS_READ = 1000
+BEGINNING: Position = (0, 0)
 SLOT_S = 300
 SPENT_KEPT_S = 50 * 3600
 DAY_S = 86_400
@@ -87,6 +88,8 @@ class Views:
         `type_` is a glob, `subject` a subject or an event's id, `text` stands somewhere in the event;
         empty ones leave nothing out.
         """
+        if upto == BEGINNING:
+            return Walked([], upto, ended=True)
         start = "+" if upto is None else place_of(upto)
         args = [start, WALKED_AT_ONCE, count, lua_pattern(type_), subject, text.lower()]
         last, ended, rows = await self._connection.run(_SEARCH, [self._keys.events(source)], args)

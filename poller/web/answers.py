@@ -1,8 +1,9 @@
 """What the API takes and gives, as models: answers, requests, and the document made of both rests on them."""
 
+import re
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
 
 from poller.model import rfc3339
 
@@ -281,10 +282,21 @@ class EnableRequest(_Asked):
     start: Literal["place", "now"] = Field("place", alias="from")
 
 
+def _glob(text: str) -> str:
+    if _GLOB.fullmatch(text):
+        return text
+    msg = 'an event type or a glob over it, such as "*.won" or "drum.project.*"'
+    raise ValueError(msg)
+
+
+_GLOB = re.compile(r"(?:[a-z0-9_.*?]|\[!?[a-z0-9_-]+\])*")
+TypeGlob: TypeAlias = Annotated[str, AfterValidator(_glob)]
+
+
 class EventsQuery(_Asked):
     """Which events."""
 
-    type: str = Field("", description='A glob over the type, e.g. "*.won".', max_length=100)
+    type: TypeGlob = Field("", description='A glob over the type, e.g. "*.won".', max_length=100)
     source: str = Field("", description="Only this source.", max_length=32)
     subject: str = Field(
         "", description="Only this record, e.g. opportunity/101; or an event's id.", max_length=200

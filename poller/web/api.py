@@ -68,7 +68,7 @@ async def body(request: Request, model: type[ModelT]) -> ModelT:
     raw = await request.body()
     try:
         given = msgspec.json.decode(raw) if raw.strip() else {}
-    except (msgspec.DecodeError, RecursionError) as exc:
+    except (msgspec.DecodeError, ValueError, RecursionError) as exc:
         msg = f"the body is not JSON: {exc}"
         raise Refused(msg, status=422, code="invalid") from exc
     return _judged(model, given)

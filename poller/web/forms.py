@@ -23,11 +23,16 @@ async def fields(request: Request) -> Given:
     """What the address and the form say; of each text its beginning.
 
     Raises:
-        TooLarge: the form is too large.
+        TooLarge: the form is too large. Refused: it is none.
     """
     found = dict(request.query_params.items())
     if request.method == "POST":
-        found |= parse_qsl((await request.body()).decode("utf-8", "replace"), max_num_fields=MOST_FIELDS)
+        text = (await request.body()).decode("utf-8", "replace")
+        try:
+            found |= parse_qsl(text, max_num_fields=MOST_FIELDS)
+        except ValueError as exc:
+            msg = f"the form is not understood: {exc}"
+            raise Refused(msg, status=422, code="invalid") from exc
     return {key: value[:LONGEST] for key, value in found.items()}
 
 

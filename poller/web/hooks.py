@@ -83,7 +83,7 @@ def _fresh_body(body: bytes, *, now: float) -> bool:
     try:
         told = _decoder.decode(body).timestamp
         at = msgspec.convert(told, type=datetime).timestamp()
-    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError, OverflowError):
+    except (msgspec.DecodeError, ValueError, RecursionError, OverflowError):
         return False
     return abs(now - at) <= FRESH_S
 
@@ -126,7 +126,7 @@ async def _heed(request: Request, name: str, body: bytes) -> Response:
     web = request.app.state.web
     try:
         hook = _decoder.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, ValueError, RecursionError):
         return fault(422, "invalid", "the body is none of Drum's webhooks")
     subject = subject_of(hook)
     taken = subject is not None and not web.hints.repeated(request.headers.get("x-webhook-delivery-id", ""))

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 import time
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -73,6 +74,7 @@ async def test_events_by_filter(connection: Connection) -> None:
             ("q=nothing", []),
             ("source=acme&type=*.won", [1]),
             ("source=gone", []),
+            ("before=0-0.acme", []),
         ):
             page = (await here.get(f"/api/events?{query}")).json()
             assert [each["event"]["data"]["object"]["id"] for each in page["events"]] == wanted, query
@@ -233,7 +235,15 @@ async def test_what_is_not_understood(fakestore: Connection) -> None:
     """Wrong bodies, queries, methods and paths are told as JSON, and never as a fault of ours."""
     async with site(fakestore) as here:
         headers = {"authorization": f"Bearer {TOKEN}"}
-        for content in (b"{", b"\xff\xfe", b"[" * 60_000, b'"x"', b"null", b'{"record": 5}'):
+        for content in (
+            b"{",
+            b"\xff\xfe",
+            b'{"record":"\xed\xa0\x80"}',
+            b"[" * 60_000,
+            b'"x"',
+            b"null",
+            b'{"record": 5}',
+        ):
             said = await here.http.post("/api/sources/acme/poll", content=content, headers=headers)
             assert said.status_code == 422, content[:9]
             assert said.json()["error"]["message"]
@@ -244,12 +254,57 @@ async def test_what_is_not_understood(fakestore: Connection) -> None:
             "before=1-x.acme",
             "unknown=1",
             "before=.",
+            "type=%5B",
+            "type=%00",
+            "type=%25",
             "before=1-",
         ):
             assert (await here.get(f"/api/events?{path}")).status_code == 422, path
         assert (await here.post("/api/events")).status_code == 405
         assert (await here.get("/api/nothing")).json()["error"]["code"] == "not_found"
         assert (await here.post("/api/sources/nobody/poll")).status_code == 404
+
+
+JUNK = (
+    "", "%00", "%ff", "%F0%9F%92%A9", "..", "%2e%2e", "a" * 300, "opportunity", "1-1", "0-0", "evt_1",
+    "{{7*7}}", "<script>alert(1)</script>", "%0d%0aX:1", "-1", "9" * 30, "*", "[", "acme", "billing", "1e9", "null",
+)  # fmt: skip
+PLACES = (
+    "/events/{}/{}", "/records/{}/{}/{}", "/sources/{}", "/sources/{}/{}", "/webhooks/{}",
+    "/webhooks/{}/{}?event={}", "/webhooks/billing/recover?since={}", "/webhooks/billing/resend?event={}&source={}",
+    "/login?next={}",
+    "/sources/acme/poll?record={}", "/events?type={}&q={}&before={}&subject={}", "/events?source={}&{}={}",
+    "/api/events?type={}&limit={}&before={}", "/api/records/acme/{}/{}", "/api/webhooks/{}/attempts?limit={}",
+    "/static/{}",
+)  # fmt: skip
+BODIES = (
+    b"{}", b"[]", b"null", b"\xff", b'{"record":"\\u0000"}', b'{"dead":1e400}',
+    b'{"event":"9999999999999999999999999-1"}',
+    b'{"since":"-1h"}', b'{"event":"\xed\xa0\x80"}', b"token=%ff&next=%00", b"&".join([b"a=b"] * 50),
+)  # fmt: skip
+
+
+async def test_nothing_that_is_sent_is_a_fault_of_ours(redis_url: str) -> None:
+    """Whatever stands in paths, queries and bodies is answered, is never a 500, and is never markup."""
+    connection, chance = Connection.open(redis_url), random.Random(4)
+    try:
+        async with site(connection) as here:
+            await here.publish(event(1, name="<script>alert(1)</script>"))
+            for _ in range(400):
+                place = chance.choice(PLACES)
+                path = place.format(*chance.choices(JUNK, k=place.count("{}")))
+                said = await here.get(path, accept=chance.choice(["text/html", "*/*"]))
+                assert said.status_code < 500, path
+                if "text/html" in said.headers.get("content-type", ""):
+                    assert "<script>alert" not in said.text, path
+            posts = [each.path.replace("{name}", "billing") for each in OPERATIONS if each.method == "POST"]
+            for path in (*posts, "/login", "/sources/acme/poll", "/webhooks/billing/recover"):
+                for content in BODIES:
+                    headers = {"authorization": f"Bearer {TOKEN}"}
+                    said = await here.http.post(path, content=content, headers=headers)
+                    assert said.status_code < 500, (path, content)
+    finally:
+        await connection.close()
 
 
 # --- documents ------------------------------------------------------------------------------------
