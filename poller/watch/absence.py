@@ -179,12 +179,12 @@ class Absence:
         own, children = desk.source.nested(reading.view)
         inside = Bounds(old.detail_at, reading.ended)
         nested = await self._details.nested(record_id, old, children, inside, reading)
-        meaning, amount = desk.meaning(old), self._amount(kind, record_id, old)
+        amount = self._amount(kind, record_id, old)
         new.row, new.row_at, new.gone, new.gone_at, new.meaning = None, 0.0, "", 0.0, None
         new.detail, new.detail_at, new.children, new.amount = own, reading.started, old.children, amount
         ledger = desk.ledger()
         if kind.judged:
-            self._won(ledger, kind, to, record_id, old, new, bounds, said=meaning == "won")
+            self._won(ledger, kind, to, record_id, old, new, bounds)
         else:
             self._moved_back(ledger, kind, to, record_id, old, new, bounds)
         old.gone, old.gone_at, old.children = "moved", desk.now(), []
@@ -208,12 +208,13 @@ class Absence:
         old: Known,
         new: Known,
         bounds: Bounds,
-        *,
-        said: bool,
     ) -> None:
-        """Won once: a win by its date or status was said while it was still listed."""
+        """Won once: by its date or status it may have been called so while it was still listed.
+
+        What its status usually means is not asked: a win that was never said is better said now than never.
+        """
         desk = self._desk
-        if not said:
+        if old.meaning != "won":
             desk.say(
                 ledger,
                 kind,
@@ -232,9 +233,12 @@ class Absence:
     def _moved_back(
         self, ledger: Ledger, kind: Kind, to: Kind, record_id: str, old: Known, new: Known, bounds: Bounds
     ) -> None:
-        """A project that is an opportunity again: called open, until its own dates say more."""
+        """A project that is an opportunity again: open, or lost where its dates say so.
+
+        Not won: if it still has the date of its win, its conversion will be a win again.
+        """
         desk = self._desk
-        new.meaning = "open"
+        new.meaning = "lost" if desk.source.judge(new.object).meaning == "lost" else "open"
         desk.urgent[to.name, record_id] = bounds.not_after
         previous = {"project_type": kind.name}
         desk.say(

@@ -127,6 +127,8 @@ class Details:
             return "", ()
         if not kind.judged or told.meaning is None:
             return "", dates
+        if old and not dates and self._desk.source.judge(old).status == told.status:
+            return "", ()  # nothing moved but the operator's lists of statuses: that is no news
         before = known.meaning
         known.meaning = told.meaning
         return STEPS[told.meaning] if before not in (None, told.meaning) else "", dates

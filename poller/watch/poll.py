@@ -20,7 +20,7 @@ from .details import Details
 from .diff import Rename
 from .events import Bounds
 from .rows import MOST_NEWS, Rows, Run
-from .sources.base import Kind, LeftOut, Page, Reading, Same
+from .sources.base import Kind, LeftOut, Missing, Page, Reading, Same
 from .statuses import Statuses
 from .upstream import Ticket
 from .visibility import Visibility
@@ -118,6 +118,15 @@ class Poll:
                 desk.tags[subject] = (tag, reading.started)
             else:
                 desk.urgent[subject] = desk.now()
+        elif isinstance(reading, Missing):
+            await self._missed(kind, record_id)
+
+    async def _missed(self, kind: Kind, record_id: str) -> None:
+        """Listed, and gone by its id: a win need not wait for the next sweep; nothing is removed here."""
+        mine = self._desk.memory.lists[kind.name]
+        listed = (await self._desk.snapshots.prints(kind.name, [record_id]))[0] is not None
+        if listed and not mine.held and record_id not in mine.missing:
+            await self._absence.resolve(kind, record_id, swept_at=0.0)
 
     # --- one reading --------------------------------------------------------------------------
 

@@ -1,5 +1,8 @@
 """How records come, go and come back: each rule of contract §5, against the simulated Drum over real HTTP."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 from watching import Watched, drum
 
@@ -207,6 +210,38 @@ async def test_a_win_that_could_not_be_read_at_once_is_told_later(connection: Co
         await watched.details(["opportunity/101"])
         told = [kind.rpartition(".")[2] for kind, _ in first + await watched.told()]
         assert told in (["status_changed", "won"], ["won"])
+
+
+async def test_a_win_is_found_by_the_reading_of_its_detail(connection: Connection) -> None:
+    """A listed deal that is gone by its id is asked for among the projects at once, before any sweep."""
+    async with drum(connection) as (sim, watched):
+        await watched.events()
+        sim.orders.win(101)
+        sim.orders.archive(102)
+        await watched.details(["opportunity/101", "opportunity/102"])
+        assert [kind for kind, _ in await watched.told()] == ["drum.opportunity.won", "drum.project.created"]
+        assert await watched.cycle() == [("drum.opportunity.removed", "opportunity/102")]
+
+
+async def test_an_operator_who_names_statuses_later_makes_no_wins_of_old_deals(
+    connection: Connection,
+) -> None:
+    """What was in such a status before is no news; what reaches it is, and a conversion still is."""
+    async with drum(connection, hidden_keys=("deal_won_date", "deal_lost_date")) as (sim, watched):
+        sim.orders.set_status(101, 3)
+        await watched.cycle()
+        await watched.events()
+        source: Any = watched.desk.source
+        source._account = replace(source._account, won_statuses=frozenset({"Negotiation"}))
+        await watched.restart()
+        assert await watched.cycle() == []
+        sim.orders.set_status(102, 3)
+        assert await watched.cycle() == [("drum.opportunity.won", "opportunity/102")]
+        sim.orders.convert(101)
+        assert await watched.cycle() == [
+            ("drum.opportunity.won", "opportunity/101"),
+            ("drum.project.created", "project/101"),
+        ]
 
 
 async def test_a_project_that_becomes_a_deal_again_is_reopened(connection: Connection) -> None:
