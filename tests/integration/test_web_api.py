@@ -267,12 +267,13 @@ async def test_what_is_not_understood(fakestore: Connection) -> None:
 
 JUNK = (
     "", "%00", "%ff", "%F0%9F%92%A9", "..", "%2e%2e", "a" * 300, "opportunity", "1-1", "0-0", "evt_1",
-    "{{7*7}}", "<script>alert(1)</script>", "%0d%0aX:1", "-1", "9" * 30, "*", "[", "acme", "billing", "1e9", "null",
+    "{{7*7}}", "<script>alert(1)</script>", "%0d%0aX:1", "-1", "9" * 30, "*", "[", "acme", "billing",
+    "1e9", "null",
 )  # fmt: skip
 PLACES = (
     "/events/{}/{}", "/records/{}/{}/{}", "/sources/{}", "/sources/{}/{}", "/webhooks/{}",
-    "/webhooks/{}/{}?event={}", "/webhooks/billing/recover?since={}", "/webhooks/billing/resend?event={}&source={}",
-    "/login?next={}",
+    "/webhooks/{}/{}?event={}", "/webhooks/billing/recover?since={}",
+    "/login?next={}", "/webhooks/billing/resend?event={}&source={}",
     "/sources/acme/poll?record={}", "/events?type={}&q={}&before={}&subject={}", "/events?source={}&{}={}",
     "/api/events?type={}&limit={}&before={}", "/api/records/acme/{}/{}", "/api/webhooks/{}/attempts?limit={}",
     "/static/{}",
