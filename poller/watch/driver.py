@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from poller.model import loads
 from .agenda import Agenda, Choice
 from .credit import Demand
 from .desk import Desk
+from .pacing import Subject
 from .poll import Poll, Swept
 from .purse import Purse
 from .roster import Roster
@@ -21,6 +23,8 @@ LOOK_S = 1.0
 """How often an idle source looks whether an operator asked for something."""
 TELL_S = 5.0
 """How often word is left of how a source fares, and its share is looked at anew."""
+TRIES = 3
+"""Readings of a changed record in a row; after that it waits for its turn."""
 FIRST_PAUSE_S = 60.0
 LONGEST_PAUSE_S = 1800.0
 """A source that refuses its token is asked again after 1, 2, 4 … minutes, half an hour at most."""
@@ -65,6 +69,7 @@ class Driver:
         )
         self._roster = Roster(desk, self._agenda.round)
         self._refusals = 0
+        self._tries: dict[Subject, int] = {}
         self._blocked_until = 0.0
         self._told_at = 0.0
         self._last: dict[str, dict[str, Any]] = {}
@@ -86,14 +91,12 @@ class Driver:
 
     async def _wait(self, seconds: float) -> None:
         """Wait so long, or until the clockwork says that a sweep may be due."""
-        self._due.clear()
         if seconds <= 0:
             return
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._due.wait()
-        except TimeoutError:
-            return
+        self._due.clear()
 
     async def _step(self, stop: asyncio.Event) -> float:
         """Do what is worth most, if its pace allows it now; else say how long to wait."""
@@ -211,11 +214,9 @@ class Driver:
 
     @staticmethod
     async def _sleep(seconds: float, stop: asyncio.Event) -> None:
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, seconds)):
                 await stop.wait()
-        except TimeoutError:
-            return
 
     async def _resume(self) -> None:
         memory = self._desk.memory
@@ -247,11 +248,25 @@ class Driver:
         before = desk.events
         try:
             await self._poll.detail(*subject, ticket)
+            self._tries.pop(subject, None)
+        except Limited:
+            self._again(choice)
+            raise
         except (Unreachable, BadAnswer, Refused) as exc:
             what = "record.refused" if isinstance(exc, Refused) else "record.unread"
             log.warning(what, source=desk.source.name, record="/".join(subject), reason=str(exc))
+            self._again(choice)
         self._agenda.read(choice, now=desk.now(), changed=desk.events > before)
         return 0.0
+
+    def _again(self, choice: Choice) -> None:
+        """A reading that was to go first gave nothing: it goes first again, but not for ever."""
+        tries = self._tries.get(choice.subject, 0) + 1
+        if choice.first and tries < TRIES:
+            self._tries[choice.subject] = tries
+            self._desk.urgent.setdefault(choice.subject, self._desk.now())
+        else:
+            self._tries.pop(choice.subject, None)
 
     # --- operators --------------------------------------------------------------------------------
 

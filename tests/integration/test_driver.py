@@ -29,6 +29,11 @@ def details(sim: Any) -> list[str]:
     return [each.path for each in sim.requests if each.path.count("/") == 4]
 
 
+def failed(sim: Any, path: str) -> list[Any]:
+    """Requests for what ends so that gave no answer."""
+    return [each for each in sim.requests if each.path.endswith(path) and each.status == 502]
+
+
 async def all_read(driven: Driven, sim: Any) -> None:
     """Every list was swept and every detail read once."""
     await driven.until(
@@ -183,3 +188,21 @@ async def test_ages_survive_a_restart(sim: Any, connection: Connection, keys: Ke
         )
         assert driven.reports[-1]["details"]["unread"] == 0
     assert len(details(sim)) == asked
+
+
+async def test_a_changed_record_that_gives_no_answer_is_asked_again(
+    sim: Any, connection: Connection, keys: Keys
+) -> None:
+    """What was to be read first is not forgotten because one answer failed, and not asked for ever."""
+    async with driving(connection, keys, sim, every_s=30) as driven:
+        await all_read(driven, sim)
+        before = len(details(sim))
+        sim.fail_next("http502", times=2, path="/opportunities/101")
+        driven.ask(do="poll", record="opportunity/101")
+        await driven.until(lambda: len(details(sim)) >= before + 3, "the third try")
+        assert [each.status for each in sim.requests if each.path.endswith("/101")][-3:] == [502, 502, 200]
+        sim.fail_next("http502", times=9, path="/opportunities/102")
+        driven.ask(do="poll", record="opportunity/102")
+        await driven.until(lambda: len(failed(sim, "/102")) == 3, "the third failure")
+        await driven.until(lambda: not driven.desk.urgent, "its end")
+    assert len(failed(sim, "/102")) == 3
