@@ -22,7 +22,7 @@ from poller.app import Ears, serve
 from poller.config import Settings
 from poller.simulators.drum import DEMO_TOKEN
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.full, pytest.mark.timeout(180)]
 
 
 @pytest.fixture(autouse=True)
