@@ -41,6 +41,8 @@ QUICK_S, LONG_S = 30.0, 180.0
 QUICK_PACE, LONG_PACE = 1.0, 4.0
 """Transitions per second."""
 WELL = ("acme", "bravo")
+SETTLED = ("status_changed", "lost", "reopened", "completed")
+"""Changes of rows that a reading by id confirms."""
 FAILING = "wrong"
 """Another API's source on this host: everything that it asks for answers 404."""
 
@@ -200,10 +202,16 @@ class Course:
 
     @property
     def planned_per_s(self) -> float:
-        """Requests a second for sweeps and details of one source: what confirms a change is not planned."""
+        """Requests a second for what the bench plans, for one source.
+
+        It reads each changed row's detail; so does what confirms a change of status. What asks for the
+        absent by id it does not know.
+        """
         spent = [self.told[name]["spent"] for name in WELL]
         confirms = sum(each.get("confirm", 0) for each in spent) / sum(sum(each.values()) for each in spent)
-        return self.per_s / len(WELL) * (1 - confirms)
+        settled = sum(in_a_row(each) and each.type.rpartition(".")[2] in SETTLED for each in self.entries)
+        planned = len(self.starts) * (1 - confirms) / len(WELL) + settled
+        return planned / (self.ended - self.began)
 
     @property
     def took_s(self) -> float:
