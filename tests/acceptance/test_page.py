@@ -55,7 +55,7 @@ async def running(redis_url: str, *, sources: bool = True, token: str = TOKEN) -
         billing = {"url": receiver.url, "secrets": [SECRET], "allow_private": ["127.0.0.0/8"]}
         settings = Settings.model_validate(
             {
-                "redis": {"url": redis_url, "lease": "2s"},
+                "redis": {"url": redis_url},
                 "web": {"port": 0, "token": token},
                 "sources": {"acme": acme} if sources else {},
                 "webhooks": {"billing": billing} if sources else {},
