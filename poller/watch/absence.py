@@ -63,10 +63,15 @@ class Absence:
             if known is not None and not known.gone:
                 await self.resolve(kind, record_id, swept_at=float("inf"))
 
+    async def is_too_much(self, kind: Kind, suspects: int) -> bool:
+        """More than max(20, 5 %) of a list at once."""
+        listed = await self._desk.snapshots.listed(kind.name)
+        return suspects > max(HOLD_AT_LEAST, listed * HOLD_SHARE)
+
     async def _brake(self, kind: Kind, mine: ListMemory, suspects: int) -> bool:
         """Whether removals wait now; says when that begins and ends."""
         listed = await self._desk.snapshots.listed(kind.name)
-        too_many = suspects > max(HOLD_AT_LEAST, listed * HOLD_SHARE)
+        too_many = await self.is_too_much(kind, suspects)
         held, was_held = too_many and not mine.released, mine.held
         reason = "the missing records are back"
         if too_many and mine.released:

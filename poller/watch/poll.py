@@ -79,7 +79,7 @@ class Poll:
                 break
             absent = await self._absent(run)
             suspects = absent if suspects is None else suspects & absent
-            if self._is_enough(run, suspects):
+            if await self._is_enough(run, suspects):
                 break
         if told.complete:
             told.suspects = len(suspects or ())
@@ -89,14 +89,19 @@ class Poll:
         told.events, told.ended = self._desk.events - before, self._desk.now()
         return told
 
-    def _is_enough(self, run: Run, suspects: set[str]) -> bool:
+    async def _is_enough(self, run: Run, suspects: set[str]) -> bool:
         """Whether a list needs no further reading: it stood still, or nothing is missing from it.
 
-        A baseline of nothing is read again: an empty answer is what a fault looks like, too.
+        A baseline of nothing is read again, and so is a list that lacks too much before anything is held:
+        an empty answer is what a passing fault looks like, too.
         """
-        if not self._desk.memory.lists[run.kind.name].baselined:
+        mine = self._desk.memory.lists[run.kind.name]
+        if not mine.baselined:
             return run.steady and bool(run.seen)
-        return run.steady or not suspects
+        if not suspects:
+            return True
+        known = mine.held or mine.released
+        return run.steady and (bool(known) or not await self._absence.is_too_much(run.kind, len(suspects)))
 
     async def detail(self, name: str, record_id: str, ticket: Ticket) -> None:
         """Read one record by its id and commit what only that view has.

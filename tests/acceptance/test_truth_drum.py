@@ -55,7 +55,7 @@ DRIFTS: dict[str, dict[str, Any]] = {
     "drift, latest first, headers": {"items_cap": 8, "sort": "updated", "headers": "pagy8"},
 }
 EVERY = [*MODES, *HEAVY, *ROUGH, *DRIFTS]
-QUICK, LONG = 12, 900
+QUICK, LONG = 12, 640
 
 
 @pytest.fixture(scope="module")

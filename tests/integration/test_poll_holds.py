@@ -149,6 +149,16 @@ async def test_an_empty_answer_removes_nothing(connection: Connection) -> None:
         assert len(told) == 2
 
 
+async def test_one_empty_answer_is_read_again_before_anything_is_held(connection: Connection) -> None:
+    """A fault that passes is not worth an event, and nobody is asked by id."""
+    async with drum(connection, records=60) as (sim, watched):
+        await watched.events()
+        sim.fail_next("empty", path="opportunities")
+        told = await watched.poll.sweep("opportunity")
+        assert (told.complete, told.suspects) == (True, 0)
+        assert await watched.told() == []
+
+
 # --- another account's token ----------------------------------------------------------------------
 
 
