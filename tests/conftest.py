@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 import pytest
 import realserver
 from fakeredis import FakeAsyncRedis, FakeServer
+from hypothesis import HealthCheck, settings
 from realserver import RealServer
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -15,6 +16,10 @@ from redis.backoff import NoBackoff
 
 from poller.store.connection import Connection
 from poller.store.keys import Keys
+
+# A law is no stopwatch: on a busy machine an example may take as long as it takes.
+settings.register_profile("poller", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("poller")
 
 OURS = ("POLLER_", "DRUM_", "CLOSE_", "PIPEDRIVE_", "REDIS_URL")
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
