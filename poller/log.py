@@ -28,7 +28,7 @@ _SECRET_KEY = re.compile(
     r"(^|[_-])(token|secret|secrets|password|passwd|authorization|api[_-]?key|cookie|signature|proxy)$",
     re.IGNORECASE,
 )
-_QUIET = ("httpx", "httpcore", "aiohttp.access", "uvicorn.access", "apscheduler", "hpack", "urllib3")
+QUIET = ("httpx", "httpcore", "aiohttp.access", "uvicorn.access", "apscheduler", "hpack", "urllib3")
 """Libraries that tell every request, its full URL included, below WARNING."""
 
 _OWN_HANDLERS = ("uvicorn", "uvicorn.error", "uvicorn.access")
@@ -116,7 +116,7 @@ def _route_stdlib(*, threshold: int, lines: TextIO, shared: list[Processor], ren
     for name in _OWN_HANDLERS:
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
-    for name in _QUIET:
+    for name in QUIET:
         logging.getLogger(name).setLevel(max(threshold, logging.WARNING))
     logging.captureWarnings(True)
 

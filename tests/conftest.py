@@ -1,12 +1,15 @@
 """What every test may ask for: a store on fakeredis and on a real server, a clean environment, --long."""
 
 import inspect
+import logging
 import os
+import warnings
 from collections.abc import AsyncIterator, Iterator
 from fnmatch import fnmatchcase
 
 import pytest
 import realserver
+import structlog
 from fakeredis import FakeAsyncRedis, FakeServer
 from hypothesis import HealthCheck, settings
 from realserver import RealServer
@@ -14,6 +17,7 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from poller import log
 from poller.store.connection import Connection
 from poller.store.keys import Keys
 
@@ -51,6 +55,21 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(OURS) or name.lower() in PROXIES:
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """A command that a test ran in this process leaves no level, handler or renderer for the next one."""
+    root = logging.getLogger()
+    handlers, level, shown = root.handlers[:], root.level, warnings.showwarning
+    yield
+    logging.captureWarnings(False)
+    warnings.showwarning = shown
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for name in log.QUIET:
+        logging.getLogger(name).setLevel(logging.NOTSET)
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 from waiting import wait_until
 
 from poller import log
@@ -116,4 +115,3 @@ async def service(config: Path) -> AsyncIterator[Service]:
         with suppress(asyncio.CancelledError):
             await task
         await connection.close()
-        structlog.reset_defaults()

@@ -4,7 +4,6 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -31,21 +30,6 @@ class Gone(io.StringIO):
     def write(self, text: str) -> int:
         """Fail as a broken pipe does."""
         raise BrokenPipeError(text)
-
-
-@pytest.fixture(autouse=True)
-def restored() -> Iterator[None]:
-    """Logging as it was, after each test."""
-    root = logging.getLogger()
-    handlers, level, shown = root.handlers[:], root.level, warnings.showwarning
-    yield
-    logging.captureWarnings(False)
-    warnings.showwarning = shown
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    for name in ("httpx", "httpcore", "aiohttp.access", "uvicorn.access", "apscheduler", "hpack", "urllib3"):
-        logging.getLogger(name).setLevel(logging.NOTSET)
-    structlog.reset_defaults()
 
 
 def lines(stream: io.StringIO) -> list[dict[str, Any]]:
