@@ -49,12 +49,14 @@ class Score:
         return 1 - len(self.invented) / max(1, self.told)
 
     def line(self, mode: str) -> str:
-        """One row of the table."""
-        counts = f"{self.transitions:>7} {self.due:>7} {self.told:>7}"
-        return f"{mode:<36} {counts} {self.recall:>8.4f} {self.precision:>9.4f} {self.false_removals:>8}"
+        """One row of the table, as Markdown."""
+        shares = f"{self.recall:.4f} | {self.precision:.4f} | {self.false_removals}"
+        return f"| {mode} | {self.transitions:,} | {self.due:,} | {self.told:,} | {shares} |"
 
 
-HEAD = f"{'mode':<36} {'trans.':>7} {'due':>7} {'told':>7} {'recall':>8} {'precision':>9} {'removed?':>8}"
+HEAD = """\
+| mode | transitions | due | told | recall | precision | false removals |
+|---|---:|---:|---:|---:|---:|---:|"""
 
 
 def total(scores: Iterable[Score]) -> Score:
