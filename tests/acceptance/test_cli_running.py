@@ -52,14 +52,16 @@ class Shell:
         code = await started.end(within_s=TIMEOUT_S)
         return Ended(code, started.log.read_text())
 
-    async def until(self, code: int, *arguments: str) -> Ended:
-        """Run a command again and again until it ends with this code."""
+    async def until(self, code: int, *arguments: str, saying: str = "") -> Ended:
+        """Run a command again and again until it ends with this code, and says this."""
 
         async def ended_so() -> Ended | None:
             ended = await self(*arguments)
-            return ended if ended.code == code else None
+            return ended if ended.code == code and saying in ended.text else None
 
-        found: Ended = await wait_until(ended_so, f"{' '.join(arguments)} to exit {code}", TIMEOUT_S)
+        found: Ended = await wait_until(
+            ended_so, f"{' '.join(arguments)} to exit {code} saying {saying!r}", TIMEOUT_S
+        )
         return found
 
 
@@ -130,7 +132,6 @@ async def test_a_service_that_was_killed(tmp_path: Path) -> None:
         service.kill()
         await service.end()
         await shell.until(1, "health")
-        status = await shell.until(1, "status")
-        assert "unattended: nobody polls it" in status.text
+        await shell.until(1, "status", saying="unattended: nobody polls it")  # when both leases are over
         await at.run()
         await shell.until(0, "status")
