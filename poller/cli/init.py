@@ -8,19 +8,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated
 from urllib.parse import urlsplit
 
 import typer
 
-from poller.config import TOKEN_NAMES, Given, Kind, compose, is_loopback, parse_dotenv
+from poller.config import Given, compose, is_loopback, parse_dotenv
 from poller.errors import SettingsError
+from poller.watch.sources import SOURCES
+from poller.watch.sources.base import Api
 
 from .output import say, tell, warn
 from .root import ConfigOption, app, config_path
 from .webhooks import fresh_secret
 
-KINDS: tuple[str, ...] = get_args(Kind)
 OWNER_ONLY = 0o600
 STDIN = "-"
 
@@ -40,11 +41,11 @@ class Answers:
 @app.command()
 def init(
     ctx: typer.Context,
-    kind: Annotated[str | None, typer.Option(help="drum, close or pipedrive.")] = None,
+    kind: Annotated[str | None, typer.Option(help=f"One of {', '.join(SOURCES)}.")] = None,
     name: Annotated[str | None, typer.Option(help="What to call the source; else its kind.")] = None,
     token: Annotated[str | None, typer.Option(help="The API token; - reads a line of stdin.")] = None,
     base_url: Annotated[
-        str | None, typer.Option(help="For pipedrive: https://COMPANY.pipedrive.com.")
+        str | None, typer.Option(help="For Pipedrive: https://COMPANY.pipedrive.com.")
     ] = None,
     slack_url: Annotated[
         str | None, typer.Option(help="An incoming webhook of Slack for won and lost.")
@@ -63,6 +64,12 @@ def init(
     _try_out(path, texts[path], texts[dotenv])
     _write_new(texts)
     _say_next(path, dotenv, values, named=config_path(ctx, config) is not None)
+
+
+def _api(kind: str | None) -> Api:
+    """What is known of a kind; of one that is not known, what is so of most: it is refused by its name."""
+    made = SOURCES.get(str(kind))
+    return made.api if made else next(iter(SOURCES.values())).api
 
 
 def toml_text(answers: Answers) -> str:
@@ -93,13 +100,14 @@ def _toml_lines(answers: Answers) -> Iterator[str]:
         "",
         f"[sources.{name}]",
         f'kind = "{kind}"',
-        f'token = "${{{TOKEN_NAMES[kind]}}}"',
+        f'token = "${{{_api(kind).variable}}}"',
     )
     if answers.base_url:
         yield f"base_url = {_toml_string(answers.base_url)}"
+    budget = f'# budget = "{_api(kind).budget}"'
     yield from (
         '# every = "30s"      # shortest time between two readings of one list',
-        '# budget = "240/5m"  # requests that the host may be sent from here',
+        f"{budget:<21}# {_api(kind).unit} that the host may be sent from here",
         "",
     )
     yield from _slack_lines(on=bool(answers.slack_url))
@@ -150,7 +158,7 @@ def _quoted(value: str) -> str:
 
 
 def _variables(answers: Answers) -> dict[str, str]:
-    values = {TOKEN_NAMES[str(answers.kind)]: str(answers.token)}
+    values = {_api(answers.kind).variable: str(answers.token)}
     if answers.slack_url:
         values["SLACK_WEBHOOK_URL"] = answers.slack_url
     values["WEBHOOK_SECRET"] = fresh_secret()
@@ -166,24 +174,26 @@ def _completed(given: Answers, *, asking: bool) -> Answers:
     """
     answers = _asked(given) if asking else given
     missing = [flag for flag, value in (("--kind", answers.kind), ("--token", answers.token)) if not value]
-    if answers.kind == "pipedrive" and not answers.base_url:
+    if answers.kind and not (answers.base_url or _api(answers.kind).base_url):
         missing.append("--base-url")
     problems = [f"{flag} is missing, and there is no terminal to ask on; give {flag}" for flag in missing]
-    if answers.kind and answers.kind not in KINDS:
-        problems.append(f'--kind = "{answers.kind}": must be one of {", ".join(KINDS)}')
+    if answers.kind and answers.kind not in SOURCES:
+        problems.append(f'--kind = "{answers.kind}": must be one of {", ".join(SOURCES)}')
     if problems:
         raise SettingsError(problems)
     return replace(answers, name=answers.name or answers.kind)
 
 
 def _asked(given: Answers) -> Answers:
-    kind = given.kind or _ask(f"Which CRM ({', '.join(KINDS)})?", default=KINDS[0], accept=KINDS.__contains__)
+    kind = given.kind or _ask(
+        f"Which CRM ({', '.join(SOURCES)})?", default=next(iter(SOURCES)), accept=SOURCES.__contains__
+    )
     return Answers(
         kind=kind,
         name=given.name or _ask("What shall the source be called?", default=kind),
         token=given.token or _ask("Its API token (not shown)?", hidden=True),
         base_url=given.base_url
-        or (_ask("Its address (https://COMPANY.pipedrive.com)?") if kind == "pipedrive" else None),
+        or (None if _api(kind).base_url else _ask(f"Its address ({_api(kind).base_url_like})?")),
         slack_url=_optional(given.slack_url, "A Slack webhook for won and lost deals (Enter for none)?"),
         webhook_url=_optional(
             given.webhook_url, "A URL that shall receive all events, signed (Enter for none)?"

@@ -3,9 +3,6 @@
 from .environment import read_dotenv as parse_dotenv
 from .loading import Given, compose, find, load
 from .models import (
-    BASE_URLS,
-    TOKEN_NAMES,
-    Kind,
     LogSettings,
     RedisSettings,
     Settings,
@@ -18,11 +15,8 @@ from .shown import Row, rows, secret_values
 from .values import Allowance, format_duration, is_loopback, parse_duration
 
 __all__ = [
-    "BASE_URLS",
-    "TOKEN_NAMES",
     "Allowance",
     "Given",
-    "Kind",
     "LogSettings",
     "Origin",
     "RedisSettings",

@@ -1,7 +1,7 @@
 """Every setting of the contract (§2), typed, judged and frozen; nothing is read from anywhere here."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from functools import partial
 from ipaddress import IPv4Network, IPv6Network
@@ -21,22 +21,16 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from poller.deliver.filters import compile_filter
 from poller.errors import SettingsError
+from poller.watch.sources import SOURCES
 
 from . import values
 from .origins import Origin, Path_
 from .values import Allowance
-
-Kind = Literal["drum", "close", "pipedrive"]
-
-BASE_URLS: Final = {"drum": "https://app.getdrum.com", "close": "https://api.close.com"}
-"""Where each kind lives. Pipedrive has one host per company, so it must be named."""
-
-TOKEN_NAMES: Final = {"drum": "DRUM_API_TOKEN", "close": "CLOSE_API_KEY", "pipedrive": "PIPEDRIVE_API_TOKEN"}
-"""The variable that examples and `poller init` use for each kind's token."""
 
 RETRY_SCHEDULE: Final = tuple(
     values.parse_duration(text)
@@ -77,6 +71,18 @@ def _matching(pattern: re.Pattern[str], message: str, value: str) -> str:
 
 def _matches(pattern: re.Pattern[str], message: str) -> AfterValidator:
     return AfterValidator(partial(_matching, pattern, message))
+
+
+def _known_kind(kind: str) -> str:
+    if kind in SOURCES:
+        return kind
+    raise PydanticCustomError("literal_error", "not a kind", {"expected": either(SOURCES)})
+
+
+def either(words: Iterable[str]) -> str:
+    """What a value may be, as a list in words."""
+    *most, last = (f'"{word}"' for word in words)
+    return f"{', '.join(most)} or {last}"
 
 
 def _none_if_empty(value: Any) -> Any:
@@ -149,6 +155,7 @@ def _header_value(value: SecretStr) -> SecretStr:
 _AS_TEXT = PlainSerializer(str, return_type=str, when_used="json")
 _AS_DURATION = PlainSerializer(values.format_duration, return_type=str, when_used="json")
 
+Kind = Annotated[str, AfterValidator(_known_kind)]
 Name = Annotated[str, AfterValidator(values.parse_name)]
 Duration = Annotated[timedelta, BeforeValidator(values.parse_duration), _AS_DURATION]
 PositiveDuration = Annotated[timedelta, BeforeValidator(values.parse_positive), _AS_DURATION]
@@ -215,8 +222,10 @@ class SourceSettings(_Frozen):
     kind: Kind
     token: Token
     base_url: Annotated[str, BeforeValidator(values.parse_origin)]
+    """By kind; one whose accounts have a host each must name it."""
     every: PositiveDuration = timedelta(seconds=30)
     budget: AllowanceText = Allowance(240, timedelta(minutes=5))
+    """By kind: this, or what one that counts tokens has as its own."""
     egress: Name = "default"
     details: bool = True
     max_age: PositiveDuration = timedelta(hours=24)
@@ -231,13 +240,15 @@ class SourceSettings(_Frozen):
     @model_validator(mode="before")
     @classmethod
     def _place(cls, given: Any) -> Any:
-        """Fill in the host by kind, and read numbers among the statuses as ids."""
+        """Fill in host and budget by kind, and read numbers among the statuses as ids."""
         if not isinstance(given, Mapping):
             return given
+        # A kind that is wrong is told as such, and its host is not called missing as well.
+        api = (SOURCES.get(str(given.get("kind"))) or SOURCES["drum"]).api
         filled = dict(given)
-        if not filled.get("base_url") and filled.get("kind") != "pipedrive":
-            # A kind that is wrong is told as such, and its host is not called missing as well.
-            filled["base_url"] = BASE_URLS.get(str(filled.get("kind")), BASE_URLS["drum"])
+        if not filled.get("base_url") and api.base_url:
+            filled["base_url"] = api.base_url
+        filled.setdefault("budget", api.budget)
         if values.plain(filled.get("proxy")) == "":
             del filled["proxy"]
         for key in ("won_statuses", "lost_statuses"):

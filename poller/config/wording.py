@@ -8,6 +8,8 @@ from typing import Any
 from pydantic import BaseModel, SecretStr
 from pydantic_core import ErrorDetails
 
+from poller.watch.sources import SOURCES
+
 from .environment import SHORT
 from .models import (
     LogSettings,
@@ -16,6 +18,7 @@ from .models import (
     SourceSettings,
     WebhookSettings,
     WebSettings,
+    either,
 )
 from .origins import DEFAULT, PREFIX, SECRETS, Origin, Path_, dotted, is_secret, variable
 from .values import MASK, mask_userinfo
@@ -31,9 +34,8 @@ _MODELS: dict[str, type[BaseModel]] = {
 }
 _SHORT = {path: name for name, path in SHORT.items()}
 _EXAMPLES = {
-    "kind": '"drum", "close" or "pipedrive"',
+    "kind": either(SOURCES),
     "token": '"${DRUM_API_TOKEN}"',
-    "base_url": '"https://COMPANY.pipedrive.com"',
     "url": '"https://example.com/hooks/poller"',
     "secrets": '"${WEBHOOK_SECRET}"',
 }
@@ -58,7 +60,7 @@ def problem(error: ErrorDetails, origins: Mapping[Path_, Origin]) -> tuple[Path_
     if error["type"] == "extra_forbidden":
         return path, _unknown(path, origins)
     if error["type"] == "missing":
-        return path, _missing(path, origins)
+        return path, _missing(path, origins, error["input"])
     name = _name(path, origins)
     said = _said(error, path)
     if said.startswith(("is missing", "must be set")):
@@ -144,16 +146,26 @@ def _unknown(path: Path_, origins: Mapping[Path_, Origin]) -> str:
     return f"{name}: no such setting; {f'the nearest is {hint}' if hint else f'known here: {others}'}"
 
 
-def _missing(path: Path_, origins: Mapping[Path_, Origin]) -> str:
+def _missing(path: Path_, origins: Mapping[Path_, Origin], given: Any) -> str:
     origin = origin_of(path[:-1], origins)
     because = f" ({origin.written} asks for it)" if origin.kind == "env" else ""
-    return f"{_spelled(path)} is missing{because}; {_how(path)}"
+    return f"{_spelled(path)} is missing{because}; {_how(path, _example(path, given))}"
 
 
-def _how(path: Path_) -> str:
+def _example(path: Path_, given: Any) -> str:
+    """A value as it could be written; of a source, as its kind has it."""
+    made = SOURCES.get(str(given.get("kind"))) if isinstance(given, Mapping) else None
+    if made and path[-1] == "token":
+        return f'"${{{made.api.variable}}}"'
+    if made and path[-1] == "base_url":
+        return f'"{made.api.base_url_like}"'
+    return _EXAMPLES.get(path[-1], '"…"')
+
+
+def _how(path: Path_, example: str = "") -> str:
     """How to give a value: in the file, by a file of its own where it is secret, or by a variable."""
     shown = _spelled(path).split(".")[-1]
-    example = _EXAMPLES.get(path[-1], '"…"')
+    example = example or _EXAMPLES.get(path[-1], '"…"')
     if path[-1] == "token" and path[0] == "web":
         example = '"${POLLER_WEB_TOKEN}"'
     also = f" (or {shown}_file)" if is_secret(path) else ""

@@ -17,7 +17,7 @@ SIMULATORS: Mapping[str, Callable[..., Simulator[Any, Any, Any]]] = MappingProxy
 )
 """How to build each, by the kind of source it stands in for."""
 
-PORTS: Mapping[str, int] = MappingProxyType({"drum": 8310, "close": 8320, "pipedrive": 8330})
+PORTS: Mapping[str, int] = MappingProxyType({kind: 8310 + 10 * at for at, kind in enumerate(SIMULATORS)})
 """Where each listens unless told otherwise; its admin port is the next."""
 
 __all__ = ["PORTS", "SIMULATORS", "Options", "Simulator", "serve", "simulate"]

@@ -26,6 +26,27 @@ from poller.watch.upstream import Ticket, Upstream
 Meaning = Literal["open", "won", "lost"]
 
 
+Unit = Literal["requests", "tokens"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Api:
+    """What is known of an API before anybody calls it."""
+
+    variable: str
+    """The environment variable that `poller init` and the examples keep its token in."""
+    base_url: str = ""
+    """Scheme and host; empty where each account has its own."""
+    base_url_like: str = ""
+    """What the address of an account looks like, where each has its own."""
+    budget: str = "240/5m"
+    """What its host may be sent where the settings do not say (contract §2), counted in `unit`."""
+    unit: Unit = "requests"
+    """What it counts: requests, or tokens of which a request costs one or more."""
+    plans: str = ""
+    """What its plans allow, as `poller check` tells it; empty where nobody has to know."""
+
+
 class LeftOut(BadAnswer):
     """The account has no such list, or the token may not read it, while others are read: go on without."""
 
@@ -102,6 +123,11 @@ def number_of(record_id: str, _row: Mapping[str, Any]) -> float:
     return float(record_id) if record_id.isascii() and record_id.isdigit() else 0.0
 
 
+def only_updated(_diff: Diff) -> str:
+    """No field of this kind makes a change anything but an update."""
+    return "updated"
+
+
 def never(_row: Mapping[str, Any]) -> bool:
     """No row of this kind says by itself that its record is deleted."""
     return False
@@ -125,13 +151,14 @@ class Kind:
     """`drum.opportunity`; an event's type is this, a dot and a suffix."""
     suffixes: tuple[str, ...]
     model: type[BaseModel]
-    shape: Shape
+    shape: Shape = field(default_factory=Shape)
+    """How its fields compare."""
     sibling: str = ""
     """The kind that a record of this kind becomes when it leaves this list."""
     listed: bool = True
     judged: bool = False
     """Whether its records are deals: open, won or lost."""
-    verdict: Callable[[Diff], str]
+    verdict: Callable[[Diff], str] = only_updated
     """The most specific type that a change of this kind's fields has by itself."""
     echoes: frozenset[str] = frozenset()
     """Dates that only the detail view has and that a change of status sets or clears. Where there are
@@ -222,6 +249,7 @@ class Account:
 class Maker(Protocol):
     """What the registry holds: the class of a source."""
 
+    api: Api
     kinds: Mapping[str, Kind]
     lists: tuple[str, ...]
 

@@ -16,7 +16,7 @@ from poller.errors import BadAnswer, Refused
 from poller.watch.limits import date_of
 from poller.watch.upstream import Answer, Ticket, Upstream
 
-from .base import Account, Child, Judgement, Kind, Meaning, Missing, Page, Reading, Same, decoded
+from .base import Account, Api, Child, Judgement, Kind, Meaning, Missing, Page, Reading, Same, decoded
 from .close_lists import DATES, Asking, Head, Part, written
 from .close_records import APP_PATH, KINDS, LATE_S, unix_us
 
@@ -140,6 +140,7 @@ class _Progress:
 class Close:
     """One organization, as the key's user sees it."""
 
+    api: ClassVar[Api] = Api(base_url="https://api.close.com", variable="CLOSE_API_KEY")
     kinds: ClassVar[Mapping[str, Kind]] = KINDS
     lists: ClassVar[tuple[str, ...]] = ("opportunity",)
 

@@ -14,7 +14,7 @@ import msgspec
 from poller.errors import BadAnswer, Unreachable
 from poller.watch.upstream import Answer, Ticket, Upstream
 
-from .base import Account, Child, Judgement, Kind, Missing, Page, Reading, Same, decoded, split
+from .base import Account, Api, Child, Judgement, Kind, Missing, Page, Reading, Same, decoded, split
 from .drum_records import KINDS
 
 API = "/api/v1"
@@ -45,6 +45,7 @@ class _Tagged:
 class Drum:
     """One Drum account."""
 
+    api: ClassVar[Api] = Api(base_url="https://app.getdrum.com", variable="DRUM_API_TOKEN")
     kinds: ClassVar[Mapping[str, Kind]] = KINDS
     lists: ClassVar[tuple[str, ...]] = ("opportunity", "project")
 

@@ -18,6 +18,7 @@ from poller.watch.upstream import Answer, Ticket, Upstream
 
 from .base import (
     Account,
+    Api,
     Child,
     Judgement,
     Kind,
@@ -129,6 +130,16 @@ class _Run:
 class Pipedrive:
     """One Pipedrive company, as one user sees it."""
 
+    api: ClassVar[Api] = Api(
+        variable="PIPEDRIVE_API_TOKEN",
+        base_url_like="https://COMPANY.pipedrive.com",
+        budget="75/5m",
+        unit="tokens",
+        plans=(
+            "Pipedrive counts tokens: 30,000 a day and seat on Lite, 60,000 on Growth, 150,000 on Premium, "
+            "210,000 on Ultimate, for all integrations of the company together"
+        ),
+    )
     kinds: ClassVar[Mapping[str, Kind]] = KINDS
     lists: ClassVar[tuple[str, ...]] = ("deal", "project")
 
