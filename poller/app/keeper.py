@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
@@ -16,7 +17,10 @@ heartbeat has run out as its lease has, a beat (0.5 s) later that is seen, and t
 SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 """Between two tries of a unit that fails: all is normal again within 10 s after Redis is."""
 FINISH_S = 20.0
-"""How long work may take to finish once it is told to stop: less than the 25 s of contract §8."""
+"""How long work may take to finish when its unit goes to another replica, and a delivery at the end of the
+service, when its receiver is slow: less than the 25 s of contract §8."""
+GIVE_BACK_S = 1.0
+"""Redis that does not answer holds up no end: the lease runs out by itself."""
 
 Work = Callable[[int, asyncio.Event], Awaitable[None]]
 """(fence, stop): works until stop is set, then returns."""
@@ -35,6 +39,8 @@ class Keeper:
     mine: Callable[[], bool]
     """Whether this unit is this replica's share now."""
     renew_s: float
+    stop_s: float = FINISH_S
+    """How long work may take to finish when the service ends; then it is cut off, as by a kill."""
     holds: bool = False
     _worked_s: float = 0.0
     """How long it held the lease the last time."""
@@ -77,27 +83,28 @@ class Keeper:
         finally:
             self.holds = False
             self._worked_s = asyncio.get_running_loop().time() - taken_at
-            with suppress(StoreError):
-                await self.leases.release(self.key, fence)
+            with suppress(StoreError, TimeoutError):
+                async with asyncio.timeout(GIVE_BACK_S):
+                    await self.leases.release(self.key, fence)
         return True
 
     async def _held(self, fence: int, stop: asyncio.Event) -> None:
         finish = asyncio.Event()
         work = asyncio.ensure_future(self.work(fence, finish))
         watch = asyncio.ensure_future(self._watch(fence, stop))
+        told = asyncio.ensure_future(stop.wait())
         try:
-            await asyncio.wait({work, watch}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({work, watch, told}, return_when=asyncio.FIRST_COMPLETED)
             if watch.done() and not watch.result():
                 msg = f"{self.name}: its lease was not renewed in time; another replica takes over"
                 raise Fenced(msg)
             finish.set()
-            await asyncio.wait({work}, timeout=FINISH_S)
+            await asyncio.wait({work, told}, timeout=FINISH_S, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({work}, timeout=self.stop_s if stop.is_set() else 0)
             if work.done():
                 work.result()
         finally:
-            for task in (work, watch):
-                task.cancel()
-            await asyncio.gather(work, watch, return_exceptions=True)
+            await _cut_off(work, watch, told)
 
     async def _watch(self, fence: int, stop: asyncio.Event) -> bool:
         """Renew until there is a reason to finish; False when the lease is another's."""
@@ -113,6 +120,16 @@ class Keeper:
                 # Redis is away: nobody else can take the lease either, and no commit gets through.
                 log.warning("lease.unrenewed", unit=self.name, for_s=round(loop.time() - renewed, 1))
         return True
+
+
+async def _cut_off(*tasks: "asyncio.Future[Any]") -> None:
+    """Cancel, and wait for what they do last; one that hangs then ends with the process."""
+    for task in tasks:
+        task.cancel()
+    _, left = await asyncio.wait(tasks, timeout=GIVE_BACK_S)
+    for task in left:
+        log.warning("unit.hangs", what=str(task))
+    await asyncio.gather(*(task for task in tasks if task.done()), return_exceptions=True)
 
 
 async def _until(stop: asyncio.Event, seconds: float) -> None:

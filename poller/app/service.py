@@ -7,7 +7,7 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -34,12 +34,18 @@ from poller.web import Listener, Pulse, Web, listen, opened
 from .announce import Announcer
 from .clockwork import Clockwork
 from .front import house_of
-from .keeper import Keeper
+from .keeper import FINISH_S, Keeper, Work
 from .sharing import Sharing
 from .wiring import endpoint_of, manner_of, plan_of, purse_of, redis_url, source_of
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 15.0
 TRIM_S = 60.0
+SOURCE_STOP_S = 2.0
+"""What a source has begun when the service ends is committed within this time, or found again by the next
+sweep: a CRM that does not answer, a budget that is spent and a list of 100,000 hold up no stop."""
+LEAVE_S = 1.0
+TEND_S = 5.0
+"""Until the next try to start the embedded server again."""
 BEAT_S = 0.5
 """How often a replica says that it lives: with keeper.LOOK_S it bounds a take-over (contract §8)."""
 
@@ -111,8 +117,9 @@ class Service:
             group.create_task(self._beat(stop))
             for keeper in self.keepers:
                 group.create_task(keeper.run(stop))
-        with suppress(StoreError):
-            await self._replicas.leave()
+        with suppress(StoreError, TimeoutError):
+            async with asyncio.timeout(LEAVE_S):
+                await self._replicas.leave()
         log.info("service.stopped", replica=self.me)
 
     async def _until_store_answers(self, stop: asyncio.Event) -> None:
@@ -169,11 +176,16 @@ class Service:
 
     def _source_keepers(self) -> list[Keeper]:
         return [
-            self._keeper(f"source/{name}", self.keys.source_lease(name), partial(self._poll, name, given))
+            self._keeper(
+                f"source/{name}",
+                self.keys.source_lease(name),
+                partial(self._poll, name, given),
+                stop_s=SOURCE_STOP_S,
+            )
             for name, given in self.settings.sources.items()
         ]
 
-    def _keeper(self, name: str, key: str, work: Callable[[int, asyncio.Event], Awaitable[None]]) -> Keeper:
+    def _keeper(self, name: str, key: str, work: Work, *, stop_s: float = FINISH_S) -> Keeper:
         return Keeper(
             name=name,
             key=key,
@@ -181,6 +193,7 @@ class Service:
             work=work,
             mine=lambda: name in self._share,
             renew_s=self._renew_s,
+            stop_s=stop_s,
         )
 
     async def _poll(self, name: str, given: SourceSettings, fence: int, stop: asyncio.Event) -> None:
@@ -281,7 +294,7 @@ async def serve(settings: Settings, *, ears: Ears | None = None, stop: asyncio.E
             embedded = Embedded(fsync=settings.redis.durability == "fsync")
             url = await embedded.start(settings.data_dir)
             stack.push_async_callback(embedded.stop)
-            stack.push_async_callback(_cancelled, asyncio.ensure_future(embedded.tend()))
+            stack.push_async_callback(_cancelled, asyncio.ensure_future(_tended(embedded)))
         connection = Connection.open(url, fsync=settings.redis.durability == "fsync")
         stack.push_async_callback(connection.close)
         service = Service(settings, connection, ears=ears, alone=url_given is None)
@@ -304,6 +317,18 @@ async def _fronted(service: Service, listener: Listener, stop: asyncio.Event) ->
         for hear in ears.serving:
             hear(listener.url)
         yield
+
+
+async def _tended(embedded: Embedded) -> None:
+    """Have the embedded server started again whenever it died, however long that takes (a full disk)."""
+    while True:
+        try:
+            await embedded.tend()
+        except (StoreError, OSError) as exc:
+            log.error("store.embedded_down", reason=str(exc), again_in_s=TEND_S)
+            await asyncio.sleep(TEND_S)
+        else:
+            return
 
 
 async def _cancelled(task: "asyncio.Future[Any]") -> None:

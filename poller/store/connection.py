@@ -1,7 +1,7 @@
 """The connection to Redis, and the one way to run a script on it.
 
-redis-py's own retries are off: they repeat an XADD whose reply was lost. Ours repeat a script by
-its commit id, or not at all. Foreign errors end here, as StoreUnavailable or StoreRefused.
+redis-py's own retries are off: they repeat an XADD whose reply was lost. Ours repeat a reading, a script
+by its commit id, and nothing else. Foreign errors end here, as StoreUnavailable or StoreRefused.
 """
 
 import asyncio
@@ -42,6 +42,12 @@ _NOT_NOW = (
 )
 _NOT_NOW_CODES = ("BUSY", "NOREPLICAS", "MISCONF", "UNBLOCKED", "CLUSTERDOWN", "MASTERDOWN")
 """Codes that redis-py has no class for, or leaves in the text of a script's error."""
+
+_READS = frozenset(
+    "EXISTS GET HGET HGETALL HKEYS HLEN HMGET HSCAN INFO PING SMEMBERS TIME XLEN XRANGE XREVRANGE "
+    "ZCARD ZRANGE ZRANGEBYSCORE ZSCORE".split()
+)
+"""Commands that change nothing: one whose reply was lost is sent again, once."""
 
 ReplyT = TypeVar("ReplyT")
 
@@ -135,6 +141,19 @@ class _Cancellable(AbstractConnection):
             self.socket_timeout = limit
 
 
+class _Client(Redis):
+    """Asks once more where the reply to a reading was lost: that must not end a sweep."""
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        execute: Any = super().execute_command
+        try:
+            return await execute(*args, **options)
+        except faults.ConnectionError:
+            if args[0] not in _READS:
+                raise
+            return await execute(*args, **options)
+
+
 def client(url: str, *, timeout_s: float | None, most: int) -> "Redis":
     """A client of at most `most` connections that repeats nothing and can be cancelled at any moment."""
     pool = BlockingConnectionPool.from_url(
@@ -148,7 +167,7 @@ def client(url: str, *, timeout_s: float | None, most: int) -> "Redis":
     )
     kind = pool.connection_class
     pool.connection_class = type(kind.__name__, (_Cancellable, kind), {})
-    return Redis(connection_pool=pool)
+    return _Client(connection_pool=pool)
 
 
 class Connection:

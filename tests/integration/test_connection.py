@@ -1,6 +1,7 @@
 """The connection: a script runs once, faults are translated, unfit servers are refused."""
 
 import asyncio
+from typing import Any
 
 import pytest
 import realserver
@@ -51,6 +52,26 @@ async def test_a_lost_reply_is_told_and_the_script_ran_once(
 async def _calls(store: Connection) -> int:
     stats = await store.commands.info("commandstats")
     return int(stats["cmdstat_evalsha"]["calls"])
+
+
+async def test_a_reading_whose_reply_is_lost_is_asked_again(redis_url: str, real_server: RealServer) -> None:
+    """What changes nothing is read once more; what changes something is never sent twice."""
+    async with fault_proxy(path=real_server.socket) as proxy:
+        connection = Connection.open(proxy.url)
+        redis: Any = connection.commands
+        await redis.rpush("list", "one", "two")
+        await redis.hset("hash", "a", "1")
+        proxy.drop_replies = 1
+        assert await redis.hmget("hash", ["a", "b"]) == [b"1", None]
+        proxy.drop_replies = 2
+        with pytest.raises(StoreUnavailable), translated():
+            await redis.hgetall("hash")
+        await redis.ping()  # connected again: the next reply is that of the command
+        proxy.drop_replies = 1
+        with pytest.raises(StoreUnavailable), translated():
+            await redis.lpop("list")
+        assert await redis.lrange("list", 0, -1) == [b"two"]
+        await connection.close()
 
 
 async def test_a_reset_is_told_as_unavailable(real_server: RealServer, redis_url: str) -> None:
