@@ -2,11 +2,12 @@
 
 Sweeps and details stand in one queue by their value (see pacing). Before it goes what was asked for at
 once, then records whose row has changed; these wait for a sweep that is due once they have cost as much
-as it does, so that a thousand of them do not hide the next win.
+as it does, so that a thousand of them do not hide the next win. Details that are older than they may be
+wait for one likewise: where the budget does not suffice for their age, lists are read all the same.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -24,11 +25,42 @@ LONGEST_RETRY_S = 60.0
 FIRST_ROUND = 2
 """Requests of sweeps for each of a detail at most, until every detail was read once: nothing is known of
 how often they change, and until then nothing that only they show can be told."""
+OVERDUE = 3
+"""Requests of overdue details for each of a sweep at most: `max_age` is kept while it needs no more than
+three quarters of the pace, and a list is read however many more it would need."""
 SETTLED = 0.2
 """How much the newest of a row of measurements counts."""
 
-Unit = tuple[int, int, float, float, float]
-"""How many, cost, rate per second, interval at a price of 1, least interval."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """A list, or details that share a rate."""
+
+    list: str = ""
+    """Empty for details."""
+    count: int
+    cost: int
+    rate: float
+    plain_s: float
+    """Interval at a price of 1."""
+    least_s: float
+    most_s: float = math.inf
+
+    def interval_s(self, price: float) -> float:
+        """Between two readings of one of them."""
+        return min(max(self.least_s, self.plain_s * price), max(self.least_s, self.most_s))
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What the schedule comes to, if so many requests a second go on being spent."""
+
+    sweeps_s: Mapping[str, float]
+    """List -> between the beginnings of two of its sweeps."""
+    oldest_s: float | None
+    """Between two readings of the detail that waits longest; None where none is read in turn."""
+    delay_s: float | None
+    """From a change to its detection, on average; None where nothing is there to change."""
 
 
 @dataclass(slots=True)
@@ -77,6 +109,8 @@ class Agenda:
     """Mean time from a change to its detection lately, each taken as the middle of its bounds."""
     _hurried: int = field(default=0)
     """Readings of changed records since the last sweep."""
+    _turns: int = field(default=0)
+    """… and of records whose turn it was."""
     _owed: int = field(default=0)
     """Requests of sweeps that the first round of details has not had its part of yet."""
 
@@ -117,9 +151,15 @@ class Agenda:
         if not self.details or self.failing:
             return sweep
         detail = self.round.next(now)
-        if detail and (detail[1] > value or (self.round.unread and self._owed >= FIRST_ROUND)):
+        if detail and not (sweep and self._gives_way(detail[1], value, sweep.cost)):
             return Choice("detail", detail[0], 1, first=False)
         return sweep
+
+    def _gives_way(self, detail: float, sweep: float, cost: int) -> bool:
+        """Whether a detail of this value waits for a sweep of that one."""
+        if math.isinf(detail):
+            return self._turns >= OVERDUE * cost
+        return detail <= sweep and not (self.round.unread and self._owed >= FIRST_ROUND)
 
     def _best_sweep(self, now: float) -> tuple[Choice | None, float]:
         best, top = None, 0.0
@@ -148,7 +188,8 @@ class Agenda:
         mine = self.lists[kind]
         if mine.began_at > -math.inf:
             mine.period_s = now - mine.began_at
-        mine.asked, mine.began_at, self._hurried = False, now, 0
+        mine.asked, mine.began_at = False, now
+        self._hurried = self._turns = 0
 
     def swept(self, kind: str, *, complete: bool, cost: int, records: int, changed: int) -> None:
         """A sweep has ended; one that failed is tried with one request at first."""
@@ -171,6 +212,7 @@ class Agenda:
         if choice.first:
             self._hurried += 1
         else:
+            self._turns += 1
             self._owed = max(0, self._owed - FIRST_ROUND)
         gap_s = self.round.read(choice.subject, now=now, changed=changed)
         if changed and gap_s is not None:
@@ -184,44 +226,63 @@ class Agenda:
 
     def demand(self) -> Demand:
         """What this source asks of its host's budget, beside the others'."""
-        units = self._units()
+        parts = self._parts()
         return Demand(
-            weight=sum(count * cost / plain for count, cost, _, plain, _ in units),
-            most_per_s=sum(count * cost / least_s for count, cost, _, _, least_s in units),
+            weight=sum(each.count * each.cost / each.plain_s for each in parts),
+            most_per_s=sum(each.count * each.cost / each.least_s for each in parts),
         )
 
-    def expected_s(self, per_s: float) -> float | None:
-        """Mean time from a change to its detection, if so many requests a second go on being spent."""
-        units = self._units()
-        changes = sum(count * rate for count, _, rate, _, _ in units)
-        if not changes or per_s <= 0:
-            return None
-        price = _price(units, per_s)
-        late = sum(count * rate * max(least_s, plain * price) for count, _, rate, plain, least_s in units)
-        return late / changes / 2
+    def outlook(self, per_s: float) -> Outlook:
+        """What to expect, if so many requests a second go on being spent."""
+        parts = self._parts(per_s)
+        price = _price(parts, per_s)
+        intervals = [(each, each.interval_s(price)) for each in parts]
+        changes = sum(each.count * each.rate for each in parts)
+        late = sum(each.count * each.rate * interval_s for each, interval_s in intervals)
+        return Outlook(
+            sweeps_s={each.list: interval_s for each, interval_s in intervals if each.list},
+            oldest_s=max((interval_s for each, interval_s in intervals if not each.list), default=None),
+            delay_s=late / changes / 2 if changes and per_s > 0 else None,
+        )
 
-    def _units(self) -> list[Unit]:
+    def _parts(self, per_s: float = math.inf) -> list[_Part]:
         """Lists and details."""
-        units = [
-            (1, each.cost, each.rate, math.sqrt(each.cost / (SWEEP_WEIGHT * each.rate)), self._least_s(each))
-            for each in self.lists.values()
+        parts = [
+            _Part(
+                list=kind,
+                count=1,
+                cost=each.cost,
+                rate=each.rate,
+                plain_s=math.sqrt(each.cost / (SWEEP_WEIGHT * each.rate)),
+                least_s=self._least_s(each),
+            )
+            for kind, each in self.lists.items()
         ]
         if self.details and not self.failing:
-            low, high = self.round.sums()
-            scale = math.sqrt(low / high) if high > 0 else 1.0
-            power = self.round.power
-            units += [
-                (count, 1, rate, scale * rate ** (-1 / power), self.every_s)
-                for count, rate in self.round.rates()
-            ]
-        return units
+            parts += self._detail_parts(per_s)
+        return parts
+
+    def _detail_parts(self, per_s: float) -> Iterator[_Part]:
+        low, high = self.round.sums()
+        scale = math.sqrt(low / high) if high > 0 else 1.0
+        # Overdue ones have OVERDUE parts of the pace at most beside the sweeps that wait.
+        at_best_s = len(self.round) * (1 + 1 / OVERDUE) / max(per_s, 1e-9)
+        for count, rate in self.round.rates():
+            yield _Part(
+                count=count,
+                cost=1,
+                rate=rate,
+                plain_s=scale * rate ** (-1 / self.round.power),
+                least_s=self.every_s,
+                most_s=max(self.round.max_age_s, at_best_s),
+            )
 
 
-def _price(units: list[Unit], per_s: float) -> float:
+def _price(parts: Sequence[_Part], per_s: float) -> float:
     """The price at which so much is spent: intervals grow with it, from none below their least."""
     low, high = 1e-6, 1e12
     for _ in range(80):
         price = math.sqrt(low * high)
-        spent = sum(count * cost / max(least_s, plain * price) for count, cost, _, plain, least_s in units)
+        spent = sum(each.count * each.cost / each.interval_s(price) for each in parts)
         low, high = (price, high) if spent > per_s else (low, price)
     return high

@@ -323,6 +323,6 @@ class Driver:
                 "pace": {"per_s": per_s, "weight": demand.weight, "most_per_s": demand.most_per_s},
                 "period_s": max(each.period_s for each in agenda.lists.values()),
                 "details": self._roster.told(),
-                "delay": {"expected_s": agenda.expected_s(per_s), "observed_s": agenda.observed_s},
+                "delay": {"expected_s": agenda.outlook(per_s).delay_s, "observed_s": agenda.observed_s},
             }
         )

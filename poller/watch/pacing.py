@@ -47,7 +47,7 @@ class Round:
     def __init__(self, *, every_s: float, max_age_s: float, power: float | None = None) -> None:
         """`power`: what age is raised to; None: what suits the population, fitted now and then."""
         self.every_s = every_s
-        self._max_age_s = max_age_s
+        self.max_age_s = max_age_s
         self._fixed = power is not None
         self.power = POWERS[-1] if power is None else power
         self._units: dict[Subject, _Unit] = {}
@@ -177,7 +177,7 @@ class Round:
     def _steady(self, level: int, age_s: float, power: float) -> float:
         if age_s < self.every_s:
             return 0.0
-        return math.inf if age_s >= self._max_age_s else LEVEL**level * age_s**power
+        return math.inf if age_s >= self.max_age_s else LEVEL**level * age_s**power
 
     def _value(self, unit: _Unit, now: float) -> float:
         """The value of one record that is judged by itself."""

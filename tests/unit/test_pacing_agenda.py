@@ -1,5 +1,8 @@
 """What a source does next: sweeps and details in one queue, what goes first, and what it all comes to."""
 
+import statistics
+from dataclasses import dataclass
+
 import pytest
 
 from poller.watch.agenda import FIRST_ROUND, LONGEST_RETRY_S, Agenda, Choice
@@ -20,19 +23,34 @@ def agenda(records: int = 100, *, details: bool = True, read: bool = True) -> Ag
     return made
 
 
-def spent(made: Agenda, *, seconds: int, per_s: float) -> dict[str, int]:
-    """Requests by what they were for, if so many a second are spent."""
-    found, credit = {"sweep": 0, "detail": 0}, 0.0
-    for second in range(seconds):
+@dataclass
+class Course:
+    """What a schedule did while so many requests a second were spent."""
+
+    spent: dict[str, int]
+    """Requests by what they were for."""
+    gaps: dict[str, list[float]]
+    """List -> seconds between the beginnings of two sweeps."""
+    oldest_s: float
+    """The greatest age of a detail."""
+
+
+def course(made: Agenda, *, seconds: int, per_s: float = 0.8, begin: int = 0) -> Course:
+    """Let it run for so long, from `begin` seconds after its start."""
+    found = Course({"sweep": 0, "detail": 0}, {kind: [] for kind in made.lists}, 0.0)
+    credit = 0.0
+    for second in range(begin, begin + seconds):
         now, credit = START + second, min(credit + per_s, 10.0)
         while (choice := made.next(now, ())) is not None and choice.cost <= credit:
             credit -= choice.cost
-            found[choice.what] += choice.cost
+            found.spent[choice.what] += choice.cost
             if choice.what == "sweep":
                 made.begun(choice.subject[0], now=now)
                 made.swept(choice.subject[0], complete=True, cost=3, records=100, changed=0)
+                found.gaps[choice.subject[0]] += [made.lists[choice.subject[0]].period_s]
             else:
                 made.read(choice, now=now, changed=False)
+        found.oldest_s = max(found.oldest_s, now - (made.round.oldest() or now))
     return found
 
 
@@ -76,7 +94,7 @@ def test_a_changed_row_is_read_next_but_not_for_ever() -> None:
 
 def test_sweeps_and_details_both_have_their_part() -> None:
     """Where lists and details are both lively, neither starves."""
-    found = spent(agenda(), seconds=2000, per_s=0.8)
+    found = course(agenda(), seconds=2000).spent
     assert found["sweep"] + found["detail"] > 0.95 * 2000 * 0.8
     assert min(found.values()) > 200
 
@@ -86,8 +104,43 @@ def test_the_first_round_of_details_has_its_part() -> None:
     made = agenda(2000, read=False)
     for mine in made.lists.values():
         mine.seen, mine.over_s = 1000.0, 100.0
-    found = spent(made, seconds=1000, per_s=0.8)
+    found = course(made, seconds=1000).spent
     assert found["detail"] >= 0.9 * found["sweep"] / FIRST_ROUND
+
+
+@pytest.mark.parametrize("max_age_s", [120.0, 20.0])
+def test_lists_are_read_whatever_max_age_asks(max_age_s: float) -> None:
+    """Details that can never all be young enough take three quarters of the pace, and not all of it."""
+    made = agenda()
+    made.round.max_age_s = max_age_s
+    found = course(made, seconds=1000)
+    assert found.spent["sweep"] >= 0.2 * 1000 * 0.8
+    assert max(map(max, found.gaps.values())) < 60
+    assert found.oldest_s < 100 / (0.75 * 0.8) * 1.3
+
+
+def test_nothing_grows_older_than_max_age_where_the_pace_suffices() -> None:
+    """However lively the lists, a detail is read at `max_age` at the latest."""
+    made = agenda()
+    for mine in made.lists.values():
+        mine.seen, mine.over_s = 10_000.0, 100.0
+    made.round.max_age_s = 300.0
+    course(made, seconds=300)
+    assert course(made, begin=300, seconds=1700).oldest_s < 310
+
+
+@pytest.mark.parametrize("max_age_s", [DAY_S, 160.0])
+def test_what_is_foretold_is_what_happens(max_age_s: float) -> None:
+    """The intervals of the outlook are those of the schedule at work, `max_age` or not."""
+    made = agenda(read=False)
+    made.round.max_age_s = max_age_s
+    for mine in made.lists.values():
+        mine.seen, mine.over_s = 1000.0, 1000.0 / mine.rate
+    course(made, seconds=500)
+    told, found = made.outlook(0.8), course(made, begin=500, seconds=1000)
+    for kind, interval_s in told.sweeps_s.items():
+        assert statistics.mean(found.gaps[kind]) == pytest.approx(interval_s, rel=0.15)
+    assert found.oldest_s == pytest.approx(told.oldest_s, rel=0.15)
 
 
 def test_a_list_that_cannot_be_read_is_tried_for_one_request_and_less_often() -> None:
@@ -110,19 +163,19 @@ def test_without_details_only_lists_are_read() -> None:
     made = agenda(details=False)
     first = made.next(START + 1, {("opportunity", "7"): START})
     assert first == Choice("detail", ("opportunity", "7"), 1, first=True)
-    assert spent(made, seconds=600, per_s=5.0)["detail"] == 0
+    assert course(made, seconds=600, per_s=5.0).spent["detail"] == 0
 
 
 def test_twice_the_pace_is_half_the_delay() -> None:
     """The delay to be expected follows from the pace, down to what `every` allows."""
     made = agenda(1000)
-    slow, fast = made.expected_s(0.5), made.expected_s(1.0)
+    slow, fast = made.outlook(0.5).delay_s, made.outlook(1.0).delay_s
     assert slow is not None
     assert fast is not None
     assert slow == pytest.approx(2 * fast, rel=0.05)
-    at_best = made.expected_s(1e9)
+    at_best = made.outlook(1e9).delay_s
     assert at_best == pytest.approx(EVERY_S / 2)
-    assert made.expected_s(0.0) is None
+    assert made.outlook(0.0).delay_s is None
 
 
 def test_what_was_observed_is_half_of_what_was_between() -> None:
