@@ -6,11 +6,11 @@ import os
 import secrets
 import socket
 import time
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
-from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from functools import cached_property, lru_cache, partial
+from functools import lru_cache, partial
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel
@@ -41,49 +41,63 @@ _MODELS: Mapping[str, type[BaseModel]] = {
 }
 
 
-@dataclass(frozen=True)
 class Message:
-    """One event of the stream. What costs time is made when it is asked for."""
+    """One event of the stream. What costs time is made when it is asked for, and once."""
 
-    entry: Entry = field(repr=False)
+    __slots__ = ("_entry", "_event", "_json")
+
+    def __init__(self, entry: Entry) -> None:
+        self._entry = entry
+        self._json: dict[str, Any] | None = None
+        self._event: CloudEvent[Any] | None = None
+
+    def __repr__(self) -> str:
+        return f"Message({self.type} of {self.subject}, {self.id}, source {self.source})"
 
     @property
     def id(self) -> str:
         """The event's id: the same whenever the same change is told, never used twice."""
-        return self.entry.event.id
+        return self._entry.event.id
 
     @property
     def type(self) -> str:
         """E.g. `drum.opportunity.won`."""
-        return self.entry.event.type
+        return self._entry.event.type
 
     @property
     def subject(self) -> str:
         """E.g. `opportunity/101`."""
-        return self.entry.event.subject
+        return self._entry.event.subject
 
     @property
     def source(self) -> str:
         """The source's name in the settings."""
-        return self.entry.source
+        return self._entry.source
 
     @property
     def body(self) -> bytes:
         """The CloudEvent as JSON."""
-        return self.entry.event.body
+        return self._entry.event.body
 
-    @cached_property
+    @property
     def json(self) -> dict[str, Any]:
         """The CloudEvent decoded; numbers with places are Decimal."""
-        found: dict[str, Any] = loads(self.body)
-        return found
+        if self._json is None:
+            self._json = loads(self.body)
+        return self._json
 
-    @cached_property
+    @property
     def event(self) -> CloudEvent[Any]:
         """The CloudEvent typed: `event.data.object` is the record's model where its type is known."""
-        model: Any = _MODELS.get(self.type.rpartition(".")[0], dict[str, Any])
-        typed: type[CloudEvent[Any]] = CloudEvent[model]
-        return typed.model_validate(self.json)
+        if self._event is None:
+            self._event = _typed(self.type.rpartition(".")[0]).model_validate(self.json)
+        return self._event
+
+
+@lru_cache(maxsize=100)
+def _typed(prefix: str) -> type[CloudEvent[Any]]:
+    model: Any = _MODELS.get(prefix, dict[str, Any])
+    return CloudEvent[model]
 
 
 async def subscribe(
@@ -120,8 +134,7 @@ async def subscribe(
                         continue
                     if wanted(entry.event.type):
                         yield Message(entry)
-                    reader.done(entry)
-                    if reader.acknowledge_now:
+                    if reader.done(entry):
                         await reader.acknowledge()
 
 
@@ -143,7 +156,9 @@ class _Reader:
         self._idle_s = idle_s
         self._queue: asyncio.Queue[tuple[list[Entry], bool] | Exception] = asyncio.Queue(maxsize=1)
         self._at_hand: dict[str, dict[str, None]] = {}
-        self._finished: dict[str, list[str]] = {}
+        self._tried: set[tuple[str, str]] = set()
+        """What was left before and counted as tried: to be forgotten when it is done."""
+        self._finished: defaultdict[str, list[str]] = defaultdict(list)
         self._count = 0
         self._since = 0.0
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -163,22 +178,21 @@ class _Reader:
     async def hopeless(self, entry: Entry, tries: int) -> bool:
         """Whether an entry that was left before has had its tries: then it is buried."""
         if await self._patiently(entry.source, partial(self._group.tried, entry)) < tries:
+            self._tried.add((entry.source, entry.place))
             return False
         await self._patiently(entry.source, partial(self._group.bury, entry))
         self._at_hand[entry.source].pop(entry.place, None)
+        self._tried.discard((entry.source, entry.place))
         return True
 
-    def done(self, entry: Entry) -> None:
-        """The body is through with it."""
+    def done(self, entry: Entry) -> bool:
+        """The body is through with it; whether enough is done, or some of it for long enough, to say so."""
+        now = time.monotonic()
         if not self._count:
-            self._since = time.monotonic()
+            self._since = now
         self._count += 1
-        self._finished.setdefault(entry.source, []).append(entry.place)
-
-    @property
-    def acknowledge_now(self) -> bool:
-        """Whether there is enough to acknowledge, or some of it for long enough."""
-        return self._count >= ACK_AT_MOST or time.monotonic() - self._since > ACK_AFTER_S
+        self._finished[entry.source].append(entry.place)
+        return self._count >= ACK_AT_MOST or now - self._since > ACK_AFTER_S
 
     async def close(self) -> None:
         """Acknowledge what is done, and stop reading."""
@@ -193,14 +207,15 @@ class _Reader:
 
     async def acknowledge(self, *, once: bool = False) -> None:
         """Acknowledge what the body is through with."""
-        finished, self._finished, self._count = self._finished, {}, 0
+        finished, self._finished, self._count = self._finished, defaultdict(list), 0
         for source, places in finished.items():
-            if once:
-                await self._group.done(source, places)
-            else:
-                await self._patiently(source, partial(self._group.done, source, places))
+            tried = [place for place in places if (source, place) in self._tried] if self._tried else []
+            done = partial(self._group.done, source, places, tried=tried)
+            await (done() if once else self._patiently(source, done))
+            self._tried.difference_update((source, place) for place in tried)
+            hand = self._at_hand[source]
             for place in places:
-                self._at_hand[source].pop(place, None)
+                hand.pop(place, None)
 
     async def _look(self, names: tuple[str, ...]) -> None:
         """Follow every source that is there or appears."""

@@ -4,7 +4,7 @@ Everything is per source, so that it works on Redis Cluster too. Entries stay in
 its place, what is pending, and its own dead letters in `poller:{SOURCE}:events:dead:GROUP`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from redis.exceptions import ResponseError
@@ -86,14 +86,12 @@ class Group:
                     message_ids=wanted, justid=True,
                 )  # fmt: skip
 
-    async def done(self, source: str, places: Iterable[str]) -> None:
-        """Acknowledge."""
-        wanted = list(places)
+    async def done(self, source: str, places: Sequence[str], *, tried: Sequence[str] = ()) -> None:
+        """Acknowledge; the tries of those that were `tried` are forgotten."""
         with translated():
-            async with self._redis.pipeline(transaction=False) as pipe:
-                pipe.xack(self._keys.events(source), self._group, *wanted)
-                pipe.hdel(self._keys.group_tries(source, self._group), *wanted)
-                await pipe.execute()
+            await self._redis.xack(self._keys.events(source), self._group, *places)
+            if tried:
+                await self._redis.hdel(self._keys.group_tries(source, self._group), *tried)
 
     async def bury(self, entry: Entry) -> None:
         """Move an entry to the group's own dead letters."""

@@ -1,9 +1,14 @@
 """`poller.subscribe` as a service uses it: acknowledged after the body, taken over, buried, followed."""
 
 import asyncio
-from contextlib import aclosing
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
+import consumer
 import pytest
 import redis.asyncio
 from waiting import wait_until
@@ -17,7 +22,7 @@ from poller.watch.sources.drum import KINDS
 KEYS = Keys()
 
 
-def won(number: int, type_: str = "drum.opportunity.won") -> Event:
+def won(number: int, type_: str = "drum.opportunity.won", *, name: str = "") -> Event:
     """One event."""
     return make(
         Known(),
@@ -25,7 +30,7 @@ def won(number: int, type_: str = "drum.opportunity.won") -> Event:
         subject=f"opportunity/{number}",
         type_=type_,
         bounds=Bounds(1.0, 2.0),
-        object_={"id": number, "name": f"Deal {number}"},
+        object_={"id": number, "name": name or f"Deal {number}"},
         deal={"client": "Acme", "amount": "1.10", "currency": "AUD"},
         detected_at=2.0,
     )
@@ -44,6 +49,9 @@ class Desk:
 
     async def pending(self, group: str = "g", source: str = "acme") -> int:
         return (await self.redis.xpending(KEYS.events(source), group))["pending"]
+
+    async def drained(self, *sources: str) -> bool:
+        return not any([await self.pending(source=source) for source in sources])
 
 
 @pytest.fixture
@@ -146,6 +154,70 @@ async def test_a_source_that_appears_later_is_followed_from_its_first_event(
     await wait_until(first_is_out, "the first event was read")
     await desk.put(won(7), source="later")
     assert {message.source for message in await listening} == {"acme", "later"}
+
+
+@asynccontextmanager
+async def service(url: str, notes: Path, *more: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A consumer of the group in a process of its own, killed at the end."""
+    arguments = [str(Path(consumer.__file__)), url, "g", str(notes), *more]
+    started = await asyncio.create_subprocess_exec(sys.executable, *arguments)
+    try:
+        yield started
+    finally:
+        if started.returncode is None:
+            started.kill()
+        await started.wait()
+
+
+def noted(*notes: Path) -> list[str]:
+    """The events that services began with, as `NAME ID`."""
+    return [line for path in notes if path.exists() for line in path.read_text().splitlines()]
+
+
+@pytest.mark.full
+async def test_a_killed_consumer_leaves_a_thousand_and_none_is_lost(
+    desk: Desk, redis_url: str, tmp_path: Path
+) -> None:
+    """Three processes, one killed with 1,000 pending: all are taken over; poison is buried after 5 tries."""
+    sources, (first, second, third) = ["s0", "s1", "s2", "s3"], [tmp_path / name for name in "123"]
+    told = [[won(number, name=f"{source}-{number}") for number in range(300)] for source in sources]
+    for source, events in zip(sources, told, strict=True):
+        await desk.put(*events, source=source)
+
+    async def pending() -> int:
+        return sum([await desk.pending(source=source) for source in sources])
+
+    async with service(redis_url, first, "hang") as victim:
+
+        async def enough() -> bool:
+            return bool(noted(first)) and await pending() >= 1000
+
+        await wait_until(enough, "1,000 are pending for one consumer", 30)
+        async with service(redis_url, second), service(redis_url, third):
+            await wait_until(lambda: noted(second, third), "the others are at work", 30)
+            left = await pending()
+            victim.kill()
+            killed = time.monotonic()
+            everything = {
+                f"{source}-{number} {event.id}"
+                for source, events in zip(sources, told, strict=True)
+                for number, event in enumerate(events)
+            }
+            await wait_until(lambda: set(noted(second, third)) == everything, "none is lost", 30)
+            took = time.monotonic() - killed
+            sys.stdout.write(f"\n{left} pending at a killed consumer: all handled {took:.1f} s later\n")
+            await desk.put(won(900, name="poison"), won(901, name="neighbour"), source="s0")
+
+            async def buried() -> bool:
+                return bool(await desk.redis.xlen(KEYS.group_dead("s0", "g")))
+
+            await wait_until(buried, "the poison is a dead letter", 30)
+            await wait_until(lambda: desk.drained(*sources), "nothing is pending", 30)
+    names = Counter(line.partition(" ")[0] for line in noted(second, third))
+    assert names["poison"] == 5
+    assert names["neighbour"]
+    assert await desk.redis.xlen(KEYS.group_dead("s0", "g")) == 1
+    assert not await desk.redis.exists(KEYS.group_tries("s0", "g"))
 
 
 def test_the_package_offers_what_it_says() -> None:
