@@ -81,8 +81,11 @@ class SourceStanding:
     expected_delay_s: float | None
     """From a change to its event, as the schedule has it now."""
     observed_delay_s: float | None
-    """The same as the bounds of late events tell it, at most."""
+    """The same as late events tell it, each taken as the middle of its bounds."""
+    spent: Mapping[str, int]
+    """What this source itself paid for in the last window, by class."""
     budget: Usage
+    """Of its host, which other sources may share."""
     window_s: float
     reported_at: float | None
 
@@ -188,6 +191,7 @@ class Inspector:
             details=self._details(given, report),
             expected_delay_s=_seconds(delay.get("expected_s")),
             observed_delay_s=_seconds(delay.get("observed_s")),
+            spent={str(cls): int(count) for cls, count in (report.get("spent") or {}).items()},
             budget=usage,
             window_s=given.budget.window.total_seconds(),
             reported_at=float(report["at"]) if "at" in report else None,

@@ -1,6 +1,6 @@
 """`poller status`: how every source and endpoint stands, and whether somebody must act."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -104,13 +104,19 @@ def _source_lines(source: SourceStanding) -> Iterator[str]:
         lately = f", lately {span(source.observed_delay_s)}" if source.observed_delay_s is not None else ""
         yield f"{'delay':<14} a change is told after {span(source.expected_delay_s)} on average{lately}"
     budget = source.budget
-    used = ", ".join(f"{count} {name}" for name, count in sorted(budget.used.items()) if count) or "nothing"
+    used, own = _units(budget.used), _units(source.spent)
     learned = f", {budget.allowed} allowed now" if budget.allowed < budget.limit else ""
     refused = (
         f"; refused {budget.refusals} times, blocked {span(budget.blocked_s)}" if budget.refusals else ""
     )
     yield f"{'budget':<14} {used} of {budget.limit} in {span(source.window_s)}{learned}{refused}"
+    if own != used and source.spent:
+        yield f"{'its own part':<14} {own} in {span(source.window_s)}"
     yield f"{'polled by':<14} {source.held_by or 'nobody'}"
+
+
+def _units(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items()) if count) or "nothing"
 
 
 def _endpoint_lines(webhook: EndpointStanding, at: float) -> Iterator[str]:

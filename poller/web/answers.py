@@ -78,7 +78,16 @@ class SourceAnswer(_Told):
     period_s: Span = Field(description="Expected time between two sweeps of one list.")
     lists: list[ListAnswer]
     details: DetailsAnswer | None
-    budget: BudgetAnswer
+    expected_delay_s: Span | None = Field(
+        description="From a change to its event on average, as the schedule has it now."
+    )
+    observed_delay_s: Span | None = Field(
+        description="The same as late events tell it, each taken as the middle of its bounds."
+    )
+    spent: dict[str, int] = Field(
+        description="Requests that this source itself paid for in the last window, by what they were for."
+    )
+    budget: BudgetAnswer = Field(description="Of its host, which other sources may share.")
     window_s: Span
     reported_at: Moment | None
 

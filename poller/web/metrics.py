@@ -239,6 +239,12 @@ def _source(found: _Families, each: SourceAnswer) -> None:
     )
     oldest = each.details.oldest_s if each.details else None
     found.gauge("poller_detail_oldest_age_seconds", "Age of the oldest detail view.", oldest, source=name)
+    for kind, delay_s in (("expected", each.expected_delay_s), ("observed", each.observed_delay_s)):
+        text = "From a change to its event on average: as the schedule has it, and as late events tell it."
+        found.gauge("poller_detection_delay_seconds", text, delay_s, source=name, kind=kind)
+    for purpose, units in each.spent.items():
+        text = "Requests that this source paid for in the last window, by what they were for."
+        found.gauge("poller_source_spent_requests", text, units, source=name, purpose=purpose)
 
 
 def _lists(found: _Families, each: SourceAnswer) -> None:

@@ -118,6 +118,24 @@ async def test_why_it_is_stale_is_what_the_last_sweep_said(connection: Connectio
     assert (found.state, found.why) == ("stale", "project: answered 502")
 
 
+async def test_pace_ages_and_delays_are_what_the_poller_told(connection: Connection, keys: Keys) -> None:
+    """Period, oldest detail, both delays and the source's own spending are carried from its last report."""
+    report = {
+        "at": NOW,
+        "period_s": 42.0,
+        "spent": {"sweep": 6, "detail": 11},
+        "details": {"records": 5, "unread": 0, "oldest_at": NOW - 90},
+        "delay": {"expected_s": 31.5, "observed_s": 29.0},
+    }
+    await kept(connection, keys, memory(), report=report)
+    found = (await Inspector(settings(), connection, keys, now=lambda: NOW).sources())[0]
+    assert (found.period_s, found.expected_delay_s, found.observed_delay_s) == (42.0, 31.5, 29.0)
+    assert found.spent == {"sweep": 6, "detail": 11}
+    assert found.details is not None
+    assert found.details.oldest_s == pytest.approx(90)
+    assert (found.budget.refusals, found.budget.blocked_s) == (0, 0.0)
+
+
 async def test_nothing_was_ever_there(connection: Connection, keys: Keys) -> None:
     """On an empty store everything is unattended, and nothing is written by looking."""
     found = await Inspector(settings(), connection, keys, now=lambda: NOW).everything()
