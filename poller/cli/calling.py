@@ -16,10 +16,10 @@ from poller.store.snapshots import Snapshots
 from poller.watch.purse import Purse
 from poller.watch.sources import SOURCES, Source
 from poller.watch.sources.base import Page, Reading, decoded
+from poller.web.words import span
 
 from .checking import Step, Tell
 from .reach import Store, patience
-from .status import span
 
 WAIT_S = 60.0
 """How long one request may take to be allowed and answered."""

@@ -13,11 +13,11 @@ from poller.errors import SettingsError
 from poller.model import rfc3339
 from poller.store.letters import Attempt, Letter
 from poller.store.office import Office
+from poller.web.words import plural, span
 
 from .output import complain, say, show_json, show_table, warn
 from .reach import UNWELL, Store, demand_known, with_store
 from .root import ConfigOption, JsonOption
-from .status import span
 from .webhooks import NameArgument, app
 
 CountOption = Annotated[int, typer.Option("--count", "-n", min=1, max=1000, help="How many at most.")]
@@ -169,9 +169,10 @@ def recover(
     if as_json:
         show_json(told)
     elif dead:
-        say(f"{told['events']} events that were given up are sent again, oldest first")
+        say(f"{plural(told['events'], 'event')} given up before: sent again, oldest first")
     else:
-        say(f"what was detected in the last {span(span_s)} is sent again, from {told['sources']} sources")
+        sources = plural(told["sources"], "source")
+        say(f"what was detected in the last {span(span_s)} is sent again, from {sources}")
 
 
 def _seconds(text: str) -> float:
@@ -202,9 +203,9 @@ def enable(
     if as_json:
         show_json(told)
     elif start == "now":
-        say(f"{name} goes on with what comes from now on; {told['waiting']} events are passed over")
+        say(f"{name} goes on with what comes from now on; {plural(told['waiting'], 'event')} passed over")
     else:
-        say(f"{name} goes on from its place; {told['waiting']} events wait for it")
+        say(f"{name} goes on from its place; waiting for it: {plural(told['waiting'], 'event')}")
 
 
 @app.command()

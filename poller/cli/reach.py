@@ -4,18 +4,20 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Final, TypeVar
 
 import typer
 
+from poller.app.front import house_of
 from poller.app.wiring import redis_url
 from poller.config import Settings
 from poller.errors import SettingsError
 from poller.store import embedded
 from poller.store.connection import Connection
 from poller.store.keys import Keys
+from poller.web import House, Pulse
+from poller.web.words import unknown
 
 from .output import tell
 from .root import open_settings
@@ -35,6 +37,15 @@ class Store:
     settings: Settings
     connection: Connection
     keys: Keys
+
+    @property
+    def house(self) -> House:
+        """What the page stands on: commands tell and do the same."""
+        return house_of(self.settings, self.connection, self.keys, me="", pulse=_no_service)
+
+
+def _no_service() -> Pulse:
+    return Pulse(ticking=False, silent_s=0.0, restarts=0, reasons=(), held={})
 
 
 @asynccontextmanager
@@ -85,9 +96,6 @@ def demand_known(what: str, name: str, known: Iterable[str]) -> None:
     Raises:
         SettingsError: there is none of that name; the message has the nearest one.
     """
-    names = sorted(known)
-    if name in names:
-        return
-    near = get_close_matches(name, names, n=1, cutoff=0.5)
-    others = f'the nearest is "{near[0]}"' if near else f"known here: {', '.join(names) or 'none'}"
-    raise SettingsError([f'there is no {what} "{name}"; {others}'])
+    names = tuple(known)
+    if name not in names:
+        raise SettingsError([unknown(what, name, names)])

@@ -1,21 +1,18 @@
 """`poller sources`: look at sources, and leave requests for whoever polls them."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from poller.app.standing import Inspector, SourceStanding
 from poller.errors import SettingsError
-from poller.model import dumps
-from poller.store import snapshots
-from poller.watch.ledger import Memory
-from poller.watch.sources import SOURCES
+from poller.web.actions import Actions, Refused, SourceDo
 
-from .output import complain, say, show_json, warn
-from .reach import UNWELL, Store, demand_known, with_store
+from .output import complain, say, show_json
+from .reach import UNWELL, Store, with_store
 from .root import ConfigOption, JsonOption
 from .root import app as root
-from .status import show_sources
+from .status import look, show_sources
 
 app = typer.Typer(no_args_is_help=True)
 root.add_typer(app, name="sources", help="Look at sources, and ask things of them.")
@@ -32,10 +29,7 @@ def _sources() -> None:
 def list_(ctx: typer.Context, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """List the sources and how each stands."""
 
-    async def look(store: Store) -> list[SourceStanding]:
-        return await Inspector(store.settings, store.connection, store.keys).sources()
-
-    show_sources(with_store(ctx, config, look), as_json=as_json)
+    show_sources(with_store(ctx, config, look).sources, as_json=as_json)
 
 
 @app.command()
@@ -49,7 +43,7 @@ def poll(
     as_json: JsonOption = False,
 ) -> None:
     """Read a source now, within its budget, instead of at its next turn."""
-    _ask(ctx, name, {"do": "poll", **({"record": record} if record else {})}, config=config, as_json=as_json)
+    _ask(ctx, name, "poll", record=record or "", config=config, as_json=as_json)
 
 
 @app.command()
@@ -57,7 +51,7 @@ def pause(
     ctx: typer.Context, name: NameArgument, config: ConfigOption = None, as_json: JsonOption = False
 ) -> None:
     """Stop reading a source until it is resumed; what changes meanwhile is found then."""
-    _ask(ctx, name, {"do": "pause"}, config=config, as_json=as_json)
+    _ask(ctx, name, "pause", config=config, as_json=as_json)
 
 
 @app.command()
@@ -65,7 +59,7 @@ def resume(
     ctx: typer.Context, name: NameArgument, config: ConfigOption = None, as_json: JsonOption = False
 ) -> None:
     """Go on with a source that was paused, and ask one at once that is suspended."""
-    _ask(ctx, name, {"do": "resume"}, config=config, as_json=as_json)
+    _ask(ctx, name, "resume", config=config, as_json=as_json)
 
 
 @app.command()
@@ -73,7 +67,7 @@ def resync(
     ctx: typer.Context, name: NameArgument, config: ConfigOption = None, as_json: JsonOption = False
 ) -> None:
     """Read everything again, lists and details, and publish the differences."""
-    _ask(ctx, name, {"do": "resync"}, config=config, as_json=as_json)
+    _ask(ctx, name, "resync", config=config, as_json=as_json)
 
 
 @app.command()
@@ -81,89 +75,40 @@ def release(
     ctx: typer.Context, name: NameArgument, config: ConfigOption = None, as_json: JsonOption = False
 ) -> None:
     """Say that records which are missing all at once are really gone: their removals go on."""
-    _ask(ctx, name, {"do": "release"}, config=config, as_json=as_json)
+    _ask(ctx, name, "release", config=config, as_json=as_json)
 
 
-def _ask(ctx: typer.Context, name: str, request: dict[str, Any], *, config: Any, as_json: bool) -> None:
+def _ask(
+    ctx: typer.Context, name: str, do: SourceDo, *, record: str = "", config: Path | None, as_json: bool
+) -> None:
     async def work(store: Store) -> dict[str, Any]:
-        return await ask(store, name, request)
+        return await ask(store, name, do, record=record)
 
     told = with_store(ctx, config, work)
     if as_json:
         show_json(told)
-    elif told["refused"]:
-        complain(told["means"])
+    elif told["asked"]:
+        say(f"{name}: {told['means']}")
     else:
-        say(told["means"])
-    if told["asked"] and told["polled_by"] is None:
-        warn(f"nobody polls {name} now: it is done when `poller run` starts")
-    if told["refused"]:
+        complain(told["means"])
+    if not told["asked"]:
         raise typer.Exit(UNWELL)
 
 
-async def ask(store: Store, name: str, request: dict[str, Any]) -> dict[str, Any]:
+async def ask(store: Store, name: str, do: SourceDo, *, record: str = "") -> dict[str, Any]:
     """Leave a request for whoever polls the source; tell what it will do, and for whom it waits.
 
     Raises:
         SettingsError: there is no such source, or its records cannot be read by such a name.
     """
-    demand_known("source", name, store.settings.sources)
-    demand_readable(store.settings.sources[name].kind, request.get("record"))
-    inspector = Inspector(store.settings, store.connection, store.keys)
-    memory, holder = await inspector.memory(name), await inspector.source_holder(name)
-    records = await _held(store, name, memory) if request["do"] == "release" else None
-    refused = memory.paused and request["do"] in ("poll", "resync")
-    asked = not refused and records != 0
-    if asked:
-        await snapshots.ask(store.connection, store.keys, name, dumps(request))
-    return {
-        "source": name,
-        **request,
-        "asked": asked,
-        "refused": refused,
-        "means": _means(name, request, memory, records, details=store.settings.sources[name].details),
-        "polled_by": holder.name if holder else None,
-        **({} if records is None else {"records": records}),
-    }
-
-
-def demand_readable(kind: str, record: str | None) -> None:
-    """Accept KIND/ID of a record that has a detail view of its own.
-
-    Raises:
-        SettingsError: it has none, or is no such name.
-    """
-    if record is None:
-        return
-    made = SOURCES.get(kind)
-    lists = made.lists if made else ()
-    what, _, record_id = record.partition("/")
-    if what not in lists or not record_id:
-        known = " or ".join(f"{each}/ID" for each in lists)
-        raise SettingsError([f'--record "{record}": name a record that can be read by itself, as {known}'])
-
-
-async def _held(store: Store, name: str, memory: Memory) -> int:
-    """How many records a release concerns."""
-    known = snapshots.Snapshots(store.connection, store.keys, name, fence=0)
-    return sum(
-        [await known.listed(kind) if mine.strange else mine.held for kind, mine in memory.lists.items()]
-    )
-
-
-def _means(name: str, request: dict[str, Any], memory: Memory, records: int | None, *, details: bool) -> str:
-    what, record = request["do"], request.get("record")
-    if memory.paused and what in ("poll", "resync"):
-        return f"{name} is paused, and nothing of it is read: `poller sources resume {name}` first"
-    if what == "poll" and record:
-        return f"{name}: {record} is read next, as soon as the budget allows one request"
-    again = " and details" if details else ""
-    return {
-        "poll": f"{name}: all lists are read now, as the budget allows",
-        "pause": f"{name}: nothing more is read until `poller sources resume {name}`",
-        "resume": f"{name}: reading goes on now; what changed meanwhile is published",
-        "resync": f"{name}: lists{again} are read again now, and the differences published",
-        "release": f"{name}: {records} records are released; those that are gone are removed as found"
-        if records
-        else f"{name}: nothing is held, so there is nothing to release",
-    }[what]
+    actions = Actions(store.house)
+    told: dict[str, Any] = {"source": name, "do": do, **({"record": record} if record else {})}
+    try:
+        plan = await actions.source(name, do, record=record)
+        holder = (await actions.source_standing(name)).held_by
+        done = await plan.perform()
+    except Refused as exc:
+        if exc.code != "conflict":
+            raise SettingsError([str(exc)]) from exc
+        return {**told, "asked": False, "means": str(exc)}
+    return {**told, "asked": done.done, "means": done.means, "touches": done.touches, "polled_by": holder}

@@ -1,24 +1,21 @@
 """`poller webhooks test`: one example event now, outside of every queue, and what to think of the answer."""
 
 import asyncio
-import random
 import time
-from dataclasses import replace
-from difflib import get_close_matches
 from typing import Annotated, Any
 
 import typer
 
-from poller import schemas
 from poller.app.wiring import endpoint_of
 from poller.config import Settings
 from poller.deliver import signing
 from poller.deliver.filters import wants_type
 from poller.deliver.outbound import Outbound
 from poller.deliver.settings import EndpointSettings
-from poller.deliver.trial import TEST_TYPE, Trial, example, send
+from poller.deliver.trial import TEST_TYPE, Trial, send
 from poller.errors import SettingsError
-from poller.model import Event, dumps, loads, rfc3339
+from poller.model import Event
+from poller.web.actions import Refused, example_of
 
 from .output import complain, say, show_json, warn
 from .reach import UNWELL, demand_known, patience
@@ -59,7 +56,10 @@ async def tried(settings: Settings, name: str, type_: str, *, now: float) -> dic
     """
     demand_known("webhook", name, settings.webhooks)
     endpoint = endpoint_of(name, settings.webhooks[name])
-    event = example_of(type_, endpoint=name, now=now)
+    try:
+        event = example_of(type_, endpoint=name, now=now)
+    except Refused as exc:
+        raise SettingsError([str(exc)]) from exc
     outbound = Outbound(url=endpoint.url, concurrency=1, allow_private=endpoint.allow_private)
     try:
         async with patience(f"waiting for {endpoint.host}"):
@@ -67,26 +67,6 @@ async def tried(settings: Settings, name: str, type_: str, *, now: float) -> dic
     finally:
         await outbound.close()
     return _told(endpoint, event, trial, now=now)
-
-
-def example_of(type_: str, *, endpoint: str, now: float) -> Event:
-    """An example of any type of the contract, with an id and a time of its own.
-
-    Raises:
-        SettingsError: there is no such type.
-    """
-    fresh = example(endpoint, now=now, chance=random.random, type_=type_)
-    if type_ == TEST_TYPE:
-        return fresh
-    known = schemas.TYPES.get(type_)
-    if known is None:
-        near = get_close_matches(type_, schemas.TYPES, n=1, cutoff=0.5)
-        hint = f'; the nearest is "{near[0]}"' if near else ""
-        raise SettingsError([f'there is no event type "{type_}"{hint}; `poller schema` lists them'])
-    made = schemas.example(known)
-    at = rfc3339(now)
-    body = {**loads(made.body), "id": fresh.id, "time": at}
-    return replace(made, id=fresh.id, time=at, body=dumps(body))
 
 
 def _told(endpoint: EndpointSettings, event: Event, trial: Trial, *, now: float) -> dict[str, Any]:

@@ -2,18 +2,17 @@
 
 import base64
 import secrets as chance
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
-from poller.app.standing import EndpointStanding, Inspector
+from poller.web.words import span
 
 from .output import say, show_json, show_table
-from .reach import Store, with_store
+from .reach import with_store
 from .root import ConfigOption, JsonOption
 from .root import app as root
-from .status import moments, span
+from .status import look
 
 SECRET_BYTES = 32
 """Standard Webhooks allows 24 to 64."""
@@ -37,18 +36,14 @@ def fresh_secret() -> str:
 @app.command("list")
 def list_(ctx: typer.Context, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """List the webhooks and how each stands."""
-
-    async def look(store: Store) -> list[EndpointStanding]:
-        return await Inspector(store.settings, store.connection, store.keys).webhooks()
-
-    found = with_store(ctx, config, look)
+    found = with_store(ctx, config, look).webhooks
     if as_json:
-        show_json([moments(asdict(each)) for each in found])
+        show_json([each.model_dump(mode="json") for each in found])
         return
     columns = ("webhook", "host", "state", "waiting", "oldest", "dead", "delivered", "served by", "why")
     rows = [
         {
-            **asdict(each),
+            **each.model_dump(),
             "oldest": span(each.oldest_waiting_s) if each.waiting else None,
             "served by": each.held_by,
         }

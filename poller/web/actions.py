@@ -5,6 +5,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import Literal, TypeAlias
 
 from poller import schemas
@@ -19,7 +20,7 @@ from poller.store.streams import Streams
 from .answers import Done, EndpointAnswer, SourceAnswer, TestDone
 from .house import House
 from .reading import since_place, valid_place
-from .words import plural, span
+from .words import plural, span, unknown
 
 SourceDo: TypeAlias = Literal["poll", "pause", "resume", "resync", "release"]
 HookDo: TypeAlias = Literal["test", "resend", "recover", "enable", "disable"]
@@ -73,7 +74,7 @@ class Actions:
         if record:
             self._demand_readable(name, record)
         if standing.state == "paused" and do in ("poll", "resync"):
-            msg = f"{name} is paused, and nothing of it is read: resume it first"
+            msg = f"{name} is paused, and nothing of it is read: `poller sources resume {name}` first"
             raise Refused(msg)
         if do == "release" and not standing.held:
             msg = f"{name}: nothing is held, so there is nothing to release"
@@ -104,7 +105,7 @@ class Actions:
         """
         found = next((each for each in (await self._house.look()).sources if each.source == name), None)
         if found is None:
-            raise Refused(_unknown("source", name, self._house.sources), status=404, code="not_found")
+            raise Refused(unknown("source", name, self._house.sources), status=404, code="not_found")
         return found
 
     def _demand_readable(self, name: str, record: str) -> None:
@@ -125,7 +126,7 @@ class Actions:
         """
         found = next((each for each in (await self._house.look()).webhooks if each.webhook == name), None)
         if found is None:
-            raise Refused(_unknown("webhook", name, self._house.endpoints), status=404, code="not_found")
+            raise Refused(unknown("webhook", name, self._house.endpoints), status=404, code="not_found")
         return found
 
     def sources_of(self, name: str) -> list[str]:
@@ -177,19 +178,16 @@ class Actions:
         """Plan to send one example."""
         await self.endpoint_standing(name)
         wanted = type_ or trial.TEST_TYPE
-        if wanted != trial.TEST_TYPE and wanted not in schemas.TYPES:
-            msg = f"there is no event type {wanted!r}; `poller schema` lists them"
-            raise Refused(msg, status=422, code="invalid")
+        event = example_of(wanted, endpoint=name, now=self._now())
         means = f"One made-up {wanted} is sent now, signed, outside of the queue. No real event is touched."
 
         async def perform() -> Done:
-            return await self._try(name, wanted)
+            return await self._try(name, event)
 
         return Plan(title=f"Test {name}", button="Send a test", means=means, touches=0, perform=perform)
 
-    async def _try(self, name: str, type_: str) -> TestDone:
+    async def _try(self, name: str, event: Event) -> TestDone:
         settings = self._house.endpoints[name]
-        event = self._example(name, type_)
         outbound = outbound_for(settings)
         try:
             told = await trial.send(settings, event, outbound=outbound, now=self._now())
@@ -205,16 +203,6 @@ class Actions:
             body=loads(told.body),
             excerpt=told.answer.excerpt.decode("utf-8", "replace"),
         )
-
-    def _example(self, name: str, type_: str) -> Event:
-        """An example of a type, with an id and a time of its own."""
-        fresh = trial.example(name, now=self._now(), chance=random.random, type_=type_)
-        known = schemas.TYPES.get(type_)
-        if type_ == trial.TEST_TYPE or known is None:
-            return fresh
-        made = schemas.example(known)
-        body = {**loads(made.body), "id": fresh.id, "time": fresh.time}
-        return replace(made, id=fresh.id, time=fresh.time, body=dumps(body))
 
     async def resend(self, name: str, event: str, *, source: str = "") -> Plan:
         """Plan to send one event again."""
@@ -306,6 +294,26 @@ class Actions:
         return count, True
 
 
+def example_of(type_: str, *, endpoint: str, now: float) -> Event:
+    """An example of any type of the contract, with an id and a time of its own.
+
+    Raises:
+        Refused: there is no such type.
+    """
+    fresh = trial.example(endpoint, now=now, chance=random.random, type_=type_)
+    if type_ == trial.TEST_TYPE:
+        return fresh
+    known = schemas.TYPES.get(type_)
+    if known is None:
+        near = get_close_matches(type_, schemas.TYPES, n=1, cutoff=0.5)
+        hint = f'; the nearest is "{near[0]}"' if near else ""
+        msg = f'there is no event type "{type_}"{hint}; `poller schema` lists them'
+        raise Refused(msg, status=422, code="invalid")
+    made = schemas.example(known)
+    body = {**loads(made.body), "id": fresh.id, "time": fresh.time}
+    return replace(made, id=fresh.id, time=fresh.time, body=dumps(body))
+
+
 _SOURCE_WORDS: dict[str, tuple[str, str, str]] = {
     "poll": (
         "Read {name} now",
@@ -346,8 +354,3 @@ def source_words(source: SourceAnswer, do: str, record: str) -> tuple[str, str, 
     }
     title, button, means = (text.format(**facts) for text in _SOURCE_WORDS[do])
     return title, button, means
-
-
-def _unknown(what: str, name: str, known: object) -> str:
-    names = ", ".join(sorted(known)) if isinstance(known, dict) else ""
-    return f"there is no {what} {name[:64]!r}; known here: {names or 'none'}"

@@ -1,8 +1,9 @@
 """States, spans and events as people say them. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from typing import Any
 
 from .answers import DetailsAnswer, EndpointAnswer, SourceAnswer
@@ -56,7 +57,7 @@ def source_sentence(source: SourceAnswer) -> str:
     parts = [f"polling every {span(source.period_s)}"]
     if source.details:
         parts.append(_details(source.details))
-    parts.append(f"{source.budget.share * 100:.0f} % of the budget used")
+    parts.append(f"{source.budget.share * 100:.0f} % of the budget")
     if source.why:
         parts.append(source.why)
     return "; ".join(parts)
@@ -64,8 +65,16 @@ def source_sentence(source: SourceAnswer) -> str:
 
 def _details(details: DetailsAnswer) -> str:
     if details.read < details.looked_at or details.oldest_s is None:
-        return f"details read of {details.read} in {details.looked_at}"
+        return f"details read of {number(details.read)} in {number(details.looked_at)} records"
     return f"details at most {span(details.oldest_s)} old"
+
+
+def delay_sentence(source: SourceAnswer) -> str:
+    """How long a change takes to be told; empty where it is not known yet."""
+    if source.expected_delay_s is None:
+        return ""
+    lately = f", lately {span(source.observed_delay_s)}" if source.observed_delay_s is not None else ""
+    return f"a change is told after {span(source.expected_delay_s)} on average{lately}"
 
 
 def endpoint_sentence(webhook: EndpointAnswer) -> str:
@@ -75,6 +84,14 @@ def endpoint_sentence(webhook: EndpointAnswer) -> str:
     if webhook.waiting:
         return f"{webhook.waiting:,} waiting, the oldest for {span(webhook.oldest_waiting_s)}"
     return "everything is delivered" if webhook.delivered else "nothing sent yet"
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> str:
+    """That there is no source or webhook of that name, and which was meant."""
+    names = sorted(known)
+    near = get_close_matches(name, names, n=1, cutoff=0.5)
+    others = f'the nearest is "{near[0]}"' if near else f"known here: {', '.join(names) or 'none'}"
+    return f'there is no {what} "{name[:64]}"; {others}'
 
 
 # --- events --------------------------------------------------------------------------------------

@@ -92,7 +92,7 @@ async def test_pause_and_resume(call: Commands, redis_url: str) -> None:
         async with service(call.config):
             said = await call("sources", "pause", "acme")
             assert said.code == 0
-            assert "nothing more is read until `poller sources resume acme`" in said.out
+            assert "acme: Nothing more is read until it is resumed." in said.out
 
             async def state() -> str:
                 return str((await call("sources", "list", "--json")).json[0]["state"])
@@ -147,7 +147,7 @@ async def test_request_for_nobody(call: Commands, redis_url: str, keys: Keys) ->
     call.settings(redis=redis_url, crm="http://127.0.0.1:9")
     said = await call("sources", "resync", "acme")
     assert said.code == 0
-    assert "nobody polls acme now" in said.err
+    assert "Nobody polls it now: it is done when `poller run` does." in said.out
     connection = Connection.open(redis_url)
     assert await connection.commands.lrange(keys.requests("acme"), 0, -1) == [b'{"do":"resync"}']
     await connection.close()
@@ -162,10 +162,11 @@ async def test_unknown_source(call: Commands, redis_url: str) -> None:
 
 
 async def test_release_of_nothing(call: Commands, redis_url: str) -> None:
-    """Releasing where nothing is held does nothing and says so."""
+    """Releasing where nothing is held is refused, and leaves no request."""
     call.settings(redis=redis_url, crm="http://127.0.0.1:9")
     said = await call("sources", "release", "acme", "--json")
-    assert (said.code, said.json["records"], said.json["asked"]) == (0, 0, False)
+    assert (said.code, said.json["asked"]) == (1, False)
+    assert "nothing is held" in said.json["means"]
 
 
 async def test_hold_and_release(call: Commands, redis_url: str) -> None:
@@ -182,7 +183,7 @@ async def test_hold_and_release(call: Commands, redis_url: str) -> None:
             await wait_until(held, "the hold", 15)
             said = await call("sources", "release", "acme", "--json")
             assert said.code == 0
-            assert said.json["records"] > 20
+            assert said.json["touches"] > 20
 
             async def well() -> bool:
                 return (await call("status")).code == 0

@@ -139,7 +139,7 @@ async def test_dead_letters_and_recover(call: Commands, redis_url: str) -> None:
             assert (said.code, said.json["events"]) == (0, 1)
             await wait_until(lambda: hook.ids.count(letter["event"]) >= 2, "the dead letter again", 15)
             since = await call("webhooks", "recover", "billing", "--since", "2h")
-            assert "what was detected in the last 2 h is sent again, from 1 sources" in since.out
+            assert "what was detected in the last 2 h is sent again, from 1 source" in since.out
 
 
 async def test_recover_needs_one_of_two(call: Commands) -> None:
