@@ -9,7 +9,7 @@ from poller.store.snapshots import MOST_CHANGES
 from .desk import Desk
 from .details import Details
 from .events import Bounds, Known
-from .ledger import Ledger, ListMemory
+from .ledger import UNSEEN, Ledger, ListMemory
 from .sources.base import Forbidden, Kind, Missing, Reading, never
 
 HOLD_AT_LEAST = 20
@@ -18,8 +18,6 @@ HOLD_SHARE = 0.05
 WINS_A_SWEEP = 20
 ASKED_A_SWEEP = 60
 """Suspects asked by id in one sweep: a twentieth of a large list must not keep the next sweep waiting."""
-UNSEEN = b"-"
-"""Fingerprint of a record that is known to be listed but whose row was not read yet."""
 
 
 class Absence:

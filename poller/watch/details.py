@@ -86,7 +86,7 @@ class Details:
         until now there was no row that could have told.
         """
         desk, old = self._desk, known.detail or {}
-        bounds = Bounds(known.detail_at, reading.ended)
+        bounds = Bounds(known.detail_at or known.came_after, reading.ended)
         diff = self._difference(kind, known, own, alone=alone)
         desk.say_renames(ledger, diff.renames, bounds)
         judged, dates = self._judged(kind, known, own)
@@ -131,6 +131,8 @@ class Details:
             return "", ()  # nothing moved but the operator's lists of statuses: that is no news
         before = known.meaning
         known.meaning = told.meaning
+        if not old and known.among_many and told.latest < known.came_after:
+            return "", ()  # so it was before it came: it became visible, or was imported
         return STEPS[told.meaning] if before not in (None, told.meaning) else "", dates
 
     def _held_echoes(self, kind: Kind, known: Known, own: Mapping[str, Any]) -> dict[str, Any]:

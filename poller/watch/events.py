@@ -34,6 +34,10 @@ class Known(msgspec.Struct, omit_defaults=True):
     """open, won or lost, as last said of it; None where nothing was: as its status usually means."""
     parent: str = ""
     children: list[str] = []
+    came_after: float = 0.0
+    """Start of the last reading of its list without it (Unix seconds); 0: it was there at the baseline."""
+    among_many: bool = False
+    """It came with many: a win or a loss that is dated before that reading is no news."""
     amount: str | None = None
     """The deal's amount last known, kept for when the win hides it."""
 
@@ -100,7 +104,8 @@ def make(
         "previous": previous or {},
         "changed": sorted(changed),
         "observed": {
-            "not_before": rfc3339(bounds.not_before),
+            # Where the clock was set back in between, the two moments are by two clocks.
+            "not_before": rfc3339(min(bounds.not_before, bounds.not_after)),
             # Up to the next millisecond: cut off, the bound could lie before the change.
             "not_after": rfc3339(math.ceil(bounds.not_after * 1000) / 1000),
         },

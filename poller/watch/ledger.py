@@ -12,6 +12,9 @@ from .events import Bounds, Known, kept, make
 from .sizing import Sizing
 from .sources.base import Kind
 
+UNSEEN = b"-"
+"""Fingerprint of a listed record whose row was not read yet, or may mean more than was said: look again."""
+
 
 class ListMemory(msgspec.Struct, omit_defaults=True):
     """What is remembered of one list."""

@@ -13,12 +13,13 @@ from poller.errors import BadAnswer, Unreachable
 from poller.store.snapshots import MOST_CHANGES
 
 from . import sizing
-from .absence import HOLD_AT_LEAST, UNSEEN, Absence
+from .absence import HOLD_AT_LEAST, Absence
 from .attic import Attic
 from .desk import Desk
 from .details import Details
 from .diff import Rename
 from .events import Bounds
+from .ledger import UNSEEN
 from .rows import MOST_NEWS, Rows, Run
 from .sources.base import Kind, LeftOut, Missing, Page, Reading, Same
 from .statuses import Statuses
@@ -27,6 +28,8 @@ from .visibility import Visibility
 
 SAMPLES = 3
 """Known records that are asked for by id before a list is taken for another account's."""
+JUDGED_AT_ONCE = 20
+"""Records that came in a status which may say more: as many are read by id in one reading, the rest next."""
 READINGS = 3
 """A list that moves under its sweep is read again this often before anybody is asked by id."""
 
@@ -193,9 +196,9 @@ class Poll:
         for pending in run.pending:
             await self._statuses.settle(kind, pending)
         if run.came > MOST_NEWS:
-            await self._statuses.forget(kind, run.fresh)
-            run.fresh.clear()
-        for record_id, bounds in run.fresh.items():
+            await self._statuses.doubt(kind, run.fresh)
+        most = JUDGED_AT_ONCE if kind.echoes else len(run.fresh)
+        for record_id, bounds in list(run.fresh.items())[:most]:
             await self._statuses.judge(kind, record_id, bounds)
         for arrived in run.turned:
             reading = await desk.read(kind.name, arrived.record_id)
@@ -259,7 +262,7 @@ class Poll:
         desk, name = self._desk, run.kind.name
         known = await desk.snapshots.prints(name, page.ids) if page.ids else []
         if run.pages == 0:
-            await self._guard_account(run.kind, known, page)
+            await self._guard_account(run, known, page)
         self._note_page(run, page)
         await self._take_names(run, page)
         if page.unchanged:
@@ -321,15 +324,16 @@ class Poll:
 
     # --- another account's token ----------------------------------------------------------------
 
-    async def _guard_account(self, kind: Kind, known: Sequence[bytes | None], page: Page) -> None:
+    async def _guard_account(self, run: Run, known: Sequence[bytes | None], page: Page) -> None:
         """A first page that shares no id with what is known is another account's: then everything waits.
 
         Raises:
             BadAnswer: it is; nothing was taken from it.
         """
-        desk, mine = self._desk, self._desk.memory.lists[kind.name]
+        desk, kind, mine = self._desk, run.kind, self._desk.memory.lists[run.kind.name]
         doubtful = page.whole and mine.baselined and not any(known)
         doubtful = doubtful and bool(page.ids or await desk.snapshots.listed(kind.name))
+        run.foreign = doubtful and mine.strange and mine.released
         strange = doubtful and not mine.released and await self._is_anothers(kind)
         if strange != mine.strange:
             mine.strange = strange

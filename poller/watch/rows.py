@@ -4,19 +4,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .absence import UNSEEN
 from .desk import Desk
 from .details import Arrived
 from .diff import Diff, compare, worth_saying
 from .events import Bounds, Known
-from .ledger import Ledger
+from .ledger import UNSEEN, Ledger
 from .sources.base import Kind, Page, decoded
 from .statuses import Pending, Statuses
 from .visibility import Visibility
 
 MOST_NEWS = 20
-"""Records that come at once beyond this have become visible, or were imported: what they were won or
-lost before is no news."""
+"""Of records that come at once beyond this some may have become visible, or were imported: a win or a loss
+that is dated before they came is no news."""
 
 
 @dataclass(slots=True)
@@ -45,8 +44,10 @@ class Run:
     pending: list[Pending] = field(default_factory=list)
     came: int = 0
     """How many ids were above the highest known."""
+    foreign: bool = False
+    """An operator said that another account is meant: what its deals are is no news."""
     fresh: dict[str, Bounds] = field(default_factory=dict)
-    """Records that came or came back in a status that may say more than that."""
+    """Records that came or came back in a status that may say more than that, and were not read since."""
     turned: list[Arrived] = field(default_factory=list)
     """First rows of records that came from the sibling list."""
     arrivals: dict[str, float] = field(default_factory=dict)
@@ -127,11 +128,13 @@ class Rows:
         known_up_to = max(mine.top, mine.swept_at) - kind.late if kind.late else mine.top
         suffix = "created" if rank > known_up_to and mine.baselined else "appeared"
         mine.highest = max(mine.highest, rank)
-        run.came += suffix == "created"
-        called = "open" if suffix == "created" and run.came <= MOST_NEWS else None
+        called = "open" if suffix == "created" and not run.foreign else None
         if known.gone:
             suffix = "restored" if "restored" in kind.suffixes else "appeared"
             called = desk.meaning(known)
+        else:
+            run.came += suffix == "created"
+            known.came_after, known.among_many = mine.swept_at, run.came > MOST_NEWS
         known.row, known.row_at = row.view, page.started
         known.gone, known.gone_at, known.meaning = "", 0.0, called if kind.judged else None
         desk.note_status(kind, row.record_id, row.view)
@@ -139,8 +142,8 @@ class Rows:
             known.gone, known.gone_at = "removed", page.ended
         elif mine.baselined or desk.manner.emit_baseline:
             self._say_new(run, ledger, page, row, suffix, Bounds(mine.swept_at, page.ended))
-        # Where the row alone tells, a crash before the rest is said must find it looked at again.
-        unsaid = row.record_id in run.fresh and not kind.echoes
+        # Until the rest is said each sweep looks at it again, also after a crash.
+        unsaid = row.record_id in run.fresh
         ledger.row(kind.name, row.record_id, UNSEEN if unsaid else row.fingerprint)
         ledger.keep(kind.name, row.record_id, known)
 
@@ -172,13 +175,13 @@ class Rows:
             )
             return
         suffix = self._statuses.step(kind, known, row.view, diff)
-        self._note(ledger, kind, row, page, diff, suffix, bounds)
+        self._note(run, ledger, row, page, diff, suffix, bounds)
 
     def _note(
-        self, ledger: Ledger, kind: Kind, row: Row, page: Page, diff: Diff, suffix: str, bounds: Bounds
+        self, run: Run, ledger: Ledger, row: Row, page: Page, diff: Diff, suffix: str, bounds: Bounds
     ) -> None:
         """Keep the new row, and say what it means where that is worth an event."""
-        desk, known, old = self._desk, row.known, row.known.row or {}
+        desk, kind, known, old = self._desk, run.kind, row.known, row.known.row or {}
         known.row, known.row_at = row.view, page.started
         desk.note_status(kind, row.record_id, row.view)
         said = suffix != "updated" or worth_saying(kind.shape, diff.changed, noise=desk.manner.noise)
@@ -195,7 +198,10 @@ class Rows:
                 changed=diff.changed,
             )
             self._detail_next(kind, row.record_id, page)
-        ledger.row(kind.name, row.record_id, row.fingerprint)
+        unsaid = row.was == UNSEEN and self._statuses.is_unsaid(kind, known)
+        if unsaid:
+            run.fresh[row.record_id] = bounds
+        ledger.row(kind.name, row.record_id, UNSEEN if unsaid else row.fingerprint)
         ledger.keep(kind.name, row.record_id, known)
 
     def _died_or_rose(self, run: Run, ledger: Ledger, row: Row, page: Page, bounds: Bounds) -> bool:

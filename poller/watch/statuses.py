@@ -8,6 +8,7 @@ from .desk import Desk
 from .details import STEPS, Details
 from .diff import Diff
 from .events import Bounds, Known
+from .ledger import UNSEEN
 from .sources.base import Kind, Reading
 
 
@@ -73,7 +74,8 @@ class Statuses:
             previous={**old, **previous} if suffix == "won" else previous,
             changed=changed,
         )
-        ledger.row(kind.name, pending.record_id, pending.fingerprint)
+        unsaid = reading is None and self.is_unsaid(kind, known)
+        ledger.row(kind.name, pending.record_id, UNSEEN if unsaid else pending.fingerprint)
         ledger.keep(kind.name, pending.record_id, known)
         await desk.commit(ledger)
         desk.last_seen[kind.name][pending.record_id] = pending.started
@@ -130,17 +132,25 @@ class Statuses:
         if isinstance(reading, Reading):
             desk.learned(desk.source.judge(reading.view))
             await self._details.take(kind, record_id, reading)
+            desk.urgent.pop((kind.name, record_id), None)
         else:
             desk.urgent[kind.name, record_id] = desk.now()
 
-    async def forget(self, kind: Kind, ids: Iterable[str]) -> None:
-        """Records of which nothing was really said: their first detail view is a silent baseline."""
+    async def doubt(self, kind: Kind, ids: Iterable[str]) -> None:
+        """Of records that came with many: what they are may be old, and their dates decide."""
         ledger = self._desk.ledger()
         for record_id, known in (await self._desk.records(kind.name, ids)).items():
-            if not known.counts.get("restored"):
-                known.meaning = None
-                ledger.keep(kind.name, record_id, known)
+            known.among_many = True
+            ledger.keep(kind.name, record_id, known)
         await self._desk.commit(ledger)
+
+    def is_unsaid(self, kind: Kind, known: Known) -> bool:
+        """Whether its status may mean more than was said, and no detail view with that status was read."""
+        row, judge = known.row or {}, self._desk.source.judge
+        said = known.meaning is None or self._desk.usual(row) == known.meaning
+        if said or not (kind.judged and kind.echoes):
+            return False
+        return known.detail is None or judge(known.detail).status != judge(row).status
 
     async def _judge_row(self, kind: Kind, record_id: str, bounds: Bounds) -> None:
         desk = self._desk
@@ -151,7 +161,8 @@ class Statuses:
         known.meaning = now
         previous = dict(known.row or {}) if now == "won" else {}
         ledger = desk.ledger()
-        desk.say(ledger, kind, record_id, known, STEPS[now], bounds, previous=previous)
+        if not known.among_many or desk.source.judge(known.row or {}).latest >= known.came_after:
+            desk.say(ledger, kind, record_id, known, STEPS[now], bounds, previous=previous)
         ledger.keep(kind.name, record_id, known)
         await desk.commit(ledger)
 

@@ -10,9 +10,11 @@ whole readings in between. The cursor moves with the commit that ends a reading:
 after a crash is known by its fingerprint, so overlaps and ties are said once.
 """
 
+import math
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from datetime import UTC, date, datetime, time
+from typing import Any, Literal, Protocol, TypeAlias
 
 import msgspec
 from pydantic import BaseModel, ValidationError
@@ -21,7 +23,7 @@ from poller.errors import BadAnswer
 from poller.model import loads
 from poller.watch.diff import Diff, Shape
 from poller.watch.events import Known
-from poller.watch.upstream import Ticket, Upstream
+from poller.watch.upstream import Answer, Ticket, Upstream
 
 Meaning = Literal["open", "won", "lost"]
 
@@ -74,6 +76,10 @@ class Page:
     """Where the next reading may begin once this one has ended; the last page's is kept."""
 
 
+Pages: TypeAlias = AsyncGenerator[Page, None]
+"""A list while it is read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """One record's detail view."""
@@ -99,6 +105,10 @@ class Missing:
 
     started: float
     ended: float
+
+
+Found: TypeAlias = Reading | Missing | Same
+"""What a reading by id gives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +200,21 @@ class Judgement:
     """None where the view does not tell."""
     status: str
     """The id of the status it had at that moment; empty where there is none."""
+    latest: float = math.inf
+    """By when that was reached, as far as the view tells (Unix seconds)."""
+
+
+DAY_ANYWHERE_S = 36 * 3600.0
+"""A day that began at midnight UTC ends so much later where it ends last: 24 hours, at UTC-12."""
+
+
+def reached_by(day: object) -> float:
+    """By when a date (or the date of a moment) had come, wherever it was; infinity where it is none."""
+    try:
+        begun = datetime.combine(date.fromisoformat(str(day)[:10]), time(), UTC)
+    except ValueError:
+        return math.inf
+    return begun.timestamp() + DAY_ANYWHERE_S
 
 
 class Source(Protocol):
@@ -207,7 +232,7 @@ class Source(Protocol):
     def lists(self) -> tuple[str, ...]:
         """The kinds that have a list, in the order in which they are to be read."""
 
-    def pages(self, kind: str, *, size: int, ticket: Ticket, since: str = "") -> AsyncGenerator[Page, None]:
+    def pages(self, kind: str, *, size: int, ticket: Ticket, since: str = "") -> Pages:
         """Read a list to its end, page by page; at least one page. One that cannot be believed raises.
 
         `since` is the cursor that the last reading ended with; empty: read everything. A source that
@@ -215,9 +240,7 @@ class Source(Protocol):
         readings are all whole may then give pages without rows that the server says are `unchanged`.
         """
 
-    async def read(
-        self, kind: str, record_id: str, *, ticket: Ticket, tag: str = ""
-    ) -> Reading | Missing | Same:
+    async def read(self, kind: str, record_id: str, *, ticket: Ticket, tag: str = "") -> Found:
         """Read one record by its id; with the tag of a view that is known, it may be the same."""
 
     def judge(self, view: Mapping[str, Any]) -> Judgement:
@@ -249,9 +272,12 @@ class Account:
 class Maker(Protocol):
     """What the registry holds: the class of a source."""
 
-    api: Api
-    kinds: Mapping[str, Kind]
-    lists: tuple[str, ...]
+    @property
+    def api(self) -> Api: ...
+    @property
+    def kinds(self) -> Mapping[str, Kind]: ...
+    @property
+    def lists(self) -> tuple[str, ...]: ...
 
     def __call__(self, account: Account, upstream: Upstream) -> Source:
         """One account of the API."""
@@ -260,6 +286,64 @@ class Maker(Protocol):
         """The headers that say who asks."""
 
 
+# --- what the simplest APIs have in common: a source says which of these hold for its own ---------------
+
+
+def by_name(*kinds: Kind) -> Mapping[str, Kind]:
+    """The kinds of a source."""
+    return {kind.name: kind for kind in kinds}
+
+
+def bearer(token: str) -> Mapping[str, str]:
+    """The token as most APIs take it."""
+    return {"authorization": f"Bearer {token}", "accept": "application/json"}
+
+
+def by_status(view: Mapping[str, Any]) -> Judgement:
+    """A `status` that is open, won or lost says how a deal stands."""
+    status = str(view.get("status") or "")
+    return Judgement(meaning=_MEANINGS.get(status), status=status)
+
+
+def flat(_view: dict[str, Any]) -> tuple[dict[str, Any], list[Child]]:
+    """A list that shows all there is: a reading by id only proves that the record exists."""
+    return {}, []
+
+
+def page_of(answer: Answer, what: str) -> Page:
+    """A page that is a bare JSON array of records with an id.
+
+    Raises:
+        BadAnswer: it is none.
+    """
+    if answer.status != 200:
+        msg = f"{what} answered {answer.status}: is base_url right?"
+        raise BadAnswer(msg)
+    ids, raws = split(answer.body, _ids, what)
+    return Page(ids, raws, answer.started, answer.ended)
+
+
+def read_of(kind: Kind, answer: Answer, record_id: str) -> Found:
+    """The detail view in the answer to a reading by id; 404 and 410 say that there is none.
+
+    Raises:
+        BadAnswer: it is another record, or not what the API documents.
+    """
+    if answer.status in (404, 410):
+        return Missing(answer.started, answer.ended)
+    view = decoded(kind, answer.body)
+    if str(view["id"]) != record_id:
+        msg = f"{kind.name} {record_id}: the answer is {view['id']}"
+        raise BadAnswer(msg)
+    return Reading(view, answer.started, answer.ended)
+
+
+class _Id(msgspec.Struct):
+    id: int | str
+
+
+_MEANINGS: Mapping[str, Meaning] = {"open": "open", "won": "won", "lost": "lost"}
+_ids = msgspec.json.Decoder(list[_Id])
 _rows = msgspec.json.Decoder(list[msgspec.Raw])
 
 

@@ -14,7 +14,20 @@ import msgspec
 from poller.errors import BadAnswer, Unreachable
 from poller.watch.upstream import Answer, Ticket, Upstream
 
-from .base import Account, Api, Child, Judgement, Kind, Missing, Page, Reading, Same, decoded, split
+from .base import (
+    Account,
+    Api,
+    Child,
+    Judgement,
+    Kind,
+    Missing,
+    Page,
+    Reading,
+    Same,
+    decoded,
+    reached_by,
+    split,
+)
 from .drum_records import KINDS
 
 API = "/api/v1"
@@ -157,10 +170,11 @@ class Drum:
         status = view.get("project_status") or {}
         names = {str(status.get("id")), str(status.get("name"))}
         key = str(status.get("id") or "")
-        if names & self._account.won_statuses or view.get("deal_won_date"):
-            return Judgement(meaning="won", status=key)
-        if names & self._account.lost_statuses or view.get("deal_lost_date"):
-            return Judgement(meaning="lost", status=key)
+        won, lost = view.get("deal_won_date"), view.get("deal_lost_date")
+        if names & self._account.won_statuses or won:
+            return Judgement(meaning="won", status=key, latest=reached_by(won))
+        if names & self._account.lost_statuses or lost:
+            return Judgement(meaning="lost", status=key, latest=reached_by(lost))
         told = "deal_won_date" in view and "deal_lost_date" in view
         return Judgement(meaning="open" if told else None, status=key)
 

@@ -20,6 +20,7 @@ from .base import (
     Account,
     Api,
     Child,
+    Found,
     Judgement,
     Kind,
     LeftOut,
@@ -27,8 +28,8 @@ from .base import (
     Missing,
     Page,
     Reading,
-    Same,
     decoded,
+    reached_by,
 )
 from .pipedrive_names import Moment, Names
 from .pipedrive_records import KINDS, is_dead
@@ -319,7 +320,7 @@ class Pipedrive:
         *,
         ticket: Ticket,
         tag: str = "",  # noqa: ARG002 - its answers have no tags
-    ) -> Reading | Missing | Same:
+    ) -> Found:
         """Read one deal or project, archived or not; one that is deleted counts as missing.
 
         Its id answers 200, 404 or 410 for 30 days, and 404 from then on: all of it says the same.
@@ -346,9 +347,10 @@ class Pipedrive:
     # --- what it means ------------------------------------------------------------------------------
 
     def judge(self, view: Mapping[str, Any]) -> Judgement:
-        """By the status alone; that of a deleted deal says nothing."""
+        """By the status alone; that of a deleted deal says nothing. Its time only tells since when."""
         status = str(view.get("status") or "")
-        return Judgement(meaning=_MEANINGS.get(status), status=status)
+        latest = reached_by(view.get(f"{status}_time"))
+        return Judgement(meaning=_MEANINGS.get(status), status=status, latest=latest)
 
     def nested(self, view: dict[str, Any]) -> tuple[dict[str, Any], list[Child]]:
         """Nothing is nested: products and activities are lists of their own, and not read."""
