@@ -1,16 +1,17 @@
-"""What every test may ask for: a store on fakeredis and on a real server, a clean environment, --long."""
+"""What every test may ask for: a store on fakeredis and on a real server, a clean environment."""
 
 import inspect
 import logging
 import os
 import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from fnmatch import fnmatchcase
 
 import pytest
 import realserver
 import structlog
 from fakeredis import FakeAsyncRedis, FakeServer
+from faults import Measured, table
 from hypothesis import HealthCheck, settings
 from realserver import RealServer
 from redis.asyncio import Redis
@@ -47,6 +48,33 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason="the long form; run with --long"))
         elif "full" in item.keywords and not full:
             item.add_marker(pytest.mark.skip(reason="takes long; run with --full, as CI does"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what was measured of each fault, as the README quotes it."""
+    reports = [each for outcome in ("passed", "failed") for each in terminalreporter.stats.get(outcome, [])]
+    measured = [
+        Measured(*told, held=report.passed)
+        for report in reports
+        if getattr(report, "when", "") == "call"
+        for name, told in report.user_properties
+        if name == "fault"
+    ]
+    if measured:
+        terminalreporter.section("faults")
+        terminalreporter.write_line(table(measured))
+
+
+@pytest.fixture
+def figures(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Tell what was measured of a fault of faults.py: figures("0 lost", rounds=50)."""
+    marker = request.node.get_closest_marker("fault")
+    assert marker is not None, "a test that measures a fault is marked with its number"
+
+    def tell(measured: str, *, rounds: int = 1, fault: int = marker.args[0]) -> None:
+        request.node.user_properties.append(("fault", (fault, rounds, measured)))
+
+    return tell
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,8 @@
 """APScheduler, which only says "due", and the watchdog beside it.
 
 An exception in a trigger stops APScheduler 3.11 without a word (house.md), so a heartbeat job proves that
-it ticks, and where two beats are missing the scheduler is made anew.
+it ticks, and where two beats are missing the scheduler is made anew. So it is where the clock was set: by
+the old one the next interval could be an hour away, or never.
 """
 
 import asyncio
@@ -16,6 +17,8 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 BEAT_S = 1.0
 SILENCE_S = 2 * BEAT_S + 1.0
+JUMP_S = 5.0
+"""A clock that is this far from where it was a moment ago has been set."""
 
 log = structlog.get_logger("poller.app")
 
@@ -23,11 +26,21 @@ log = structlog.get_logger("poller.app")
 class Clockwork:
     """Calls each source's `due` at its interval."""
 
-    def __init__(self, jobs: Mapping[str, tuple[float, Callable[[], Any]]]) -> None:
+    def __init__(
+        self,
+        jobs: Mapping[str, tuple[float, Callable[[], Any]]],
+        *,
+        jumped: Callable[[], None] = lambda: None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """`jumped` hears when the clock was set: who plans by it must begin anew."""
         self._jobs = jobs
+        self._jumped, self._now = jumped, now
+        self._ahead_s = now() - time.monotonic()
         self._scheduler: Any = None
         self._beat_at = time.monotonic()
         self.restarts = 0
+        """Of a scheduler that was silent, or whose clock was set."""
 
     @property
     def silent_s(self) -> float:
@@ -59,9 +72,17 @@ class Clockwork:
             await asyncio.sleep(0)  # APScheduler's shutdown runs through call_soon
 
     def _watch(self) -> None:
-        if self.ticking:
-            return
-        log.error("scheduler.silent", for_s=round(self.silent_s, 1), restarts=self.restarts + 1)
+        ahead_s = self._now() - time.monotonic()
+        jump_s, self._ahead_s = ahead_s - self._ahead_s, ahead_s
+        if abs(jump_s) >= JUMP_S:
+            log.warning("clock.jumped", by_s=round(jump_s, 1))
+            self._again()
+            self._jumped()
+        elif not self.ticking:
+            log.error("scheduler.silent", for_s=round(self.silent_s, 1), restarts=self.restarts + 1)
+            self._again()
+
+    def _again(self) -> None:
         self._stop()
         self.restarts += 1
         self._start()

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -42,6 +42,7 @@ class Keeper:
     stop_s: float = FINISH_S
     """How long work may take to finish when the service ends; then it is cut off, as by a kill."""
     holds: bool = False
+    _anew: asyncio.Event = field(default_factory=asyncio.Event)
     _worked_s: float = 0.0
     """How long it held the lease the last time."""
 
@@ -62,6 +63,10 @@ class Keeper:
                 pause_s = self._after_fault(pause_s)
                 log.exception("unit.failed", unit=self.name, again_in_s=pause_s)
             await _until(stop, pause_s)
+
+    def begin_anew(self) -> None:
+        """Have the work finish and begin again from what is kept: what it planned holds no more."""
+        self._anew.set()
 
     def _after_fault(self, last_s: float) -> float:
         """Seconds until the next try: twice the last, or the shortest where it has worked for longer."""
@@ -92,9 +97,10 @@ class Keeper:
         finish = asyncio.Event()
         work = asyncio.ensure_future(self.work(fence, finish))
         watch = asyncio.ensure_future(self._watch(fence, stop))
-        told = asyncio.ensure_future(stop.wait())
+        told, anew = asyncio.ensure_future(stop.wait()), asyncio.ensure_future(self._anew.wait())
+        self._anew.clear()
         try:
-            await asyncio.wait({work, watch, told}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({work, watch, told, anew}, return_when=asyncio.FIRST_COMPLETED)
             if watch.done() and not watch.result():
                 msg = f"{self.name}: its lease was not renewed in time; another replica takes over"
                 raise Fenced(msg)
@@ -104,7 +110,7 @@ class Keeper:
             if work.done():
                 work.result()
         finally:
-            await _cut_off(work, watch, told)
+            await _cut_off(work, watch, told, anew)
 
     async def _watch(self, fence: int, stop: asyncio.Event) -> bool:
         """Renew until there is a reason to finish; False when the lease is another's."""

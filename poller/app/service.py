@@ -91,7 +91,8 @@ class Service:
             {
                 name: (given.every.total_seconds(), self._due[name].set)
                 for name, given in settings.sources.items()
-            }
+            },
+            jumped=self._begin_anew,
         )
         self.keepers = [*self._source_keepers(), *self._endpoint_keepers()]
 
@@ -105,6 +106,12 @@ class Service:
             reasons=tuple(self.reasons),
             held={keeper.name: keeper.holds for keeper in self.keepers},
         )
+
+    def _begin_anew(self) -> None:
+        """The clock was set: each source plans its readings anew. Endpoints look at the clock themselves."""
+        for keeper in self.keepers:
+            if keeper.name.startswith("source/"):
+                keeper.begin_anew()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until told to stop; then let commits finish, deliveries settle, and give leases back."""

@@ -56,6 +56,11 @@ class Health:
             reasons.append(f"the event loop is {self._watch.lag_s:.1f} s late: is the machine overloaded?")
         return reasons
 
+    def notes(self) -> list[str]:
+        """What the watchdog did since the start."""
+        restarts = self._house.pulse().restarts
+        return [f"the scheduler was silent and was started again, times: {restarts}"] if restarts else []
+
     async def ready(self) -> list[str]:
         """Why nothing should be expected of this process now; empty while all is well."""
         if self._stopping():

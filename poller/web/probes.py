@@ -9,7 +9,8 @@ from .operations import Operation
 
 async def healthz(request: Request) -> Response:
     """Whether this process should live on. Touches no dependency."""
-    return _told(request, request.app.state.web.health.alive())
+    health = request.app.state.web.health
+    return _told(request, health.alive(), health.notes())
 
 
 async def readyz(request: Request) -> Response:
@@ -17,10 +18,11 @@ async def readyz(request: Request) -> Response:
     return _told(request, await request.app.state.web.health.ready())
 
 
-def _told(request: Request, reasons: list[str]) -> Response:
+def _told(request: Request, reasons: list[str], notes: list[str] | None = None) -> Response:
     told: dict[str, object] = {"status": "unavailable" if reasons else "ok"}
-    if reasons and request.state.visitor.reads:
-        told["reasons"] = reasons
+    if request.state.visitor.reads:
+        told |= {"reasons": reasons} if reasons else {}
+        told |= {"notes": notes} if notes else {}
     return JSONResponse(told, status_code=503 if reasons else 200)
 
 

@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +14,12 @@ from typing import Any
 from hookside import SECRET
 from waiting import wait_until
 
+from poller.app import Ears, Service
+from poller.config import Settings
 from poller.deliver.signing import encode_secret
+from poller.store.connection import Connection
 from poller.store.datadir import SERVER_LOCK, locked, read_note
+from poller.watch.poll import Swept
 
 START_S = 30.0
 """How long a busy machine may take to bring a process up."""
@@ -253,3 +257,24 @@ async def home(folder: Path, **settings: Any) -> AsyncIterator[Home]:
         finally:
             opened.kill_all()
             made.kill_server()  # first, and without waiting: nothing may outlive a test that was cut short
+
+
+@asynccontextmanager
+async def inside(
+    url: str,
+    *,
+    swept: Callable[[str, Swept], None] = lambda *_: None,
+    **tables: Any,
+) -> AsyncIterator[tuple[Service, Connection]]:
+    """A replica in this process, for what has to be seen from within; `tables` are the settings."""
+    given = Settings.model_validate({"redis": {"url": url, "lease": "2s"}, **tables})
+    connection, stop = Connection.open(url), asyncio.Event()
+    service = Service(given, connection, ears=Ears(swept=[swept]))
+    running = asyncio.create_task(service.run(stop))
+    try:
+        yield service, connection
+    finally:
+        stop.set()
+        async with asyncio.timeout(25):
+            await asyncio.gather(running)
+        await connection.close()
