@@ -16,7 +16,7 @@ from poller.errors import BadAnswer, Refused
 from poller.watch.limits import date_of
 from poller.watch.upstream import Answer, Ticket, Upstream
 
-from .base import Account, Api, Child, Judgement, Kind, Meaning, Missing, Page, Reading, Same, decoded
+from .base import Account, Api, Found, Judgement, Kind, Meaning, Page, flat, read_of
 from .close_lists import DATES, Asking, Head, Part, written
 from .close_records import APP_PATH, KINDS, LATE_S, unix_us
 
@@ -143,6 +143,7 @@ class Close:
     api: ClassVar[Api] = Api(base_url="https://api.close.com", variable="CLOSE_API_KEY")
     kinds: ClassVar[Mapping[str, Kind]] = KINDS
     lists: ClassVar[tuple[str, ...]] = ("opportunity",)
+    nested = staticmethod(flat)
 
     def __init__(self, account: Account, upstream: Upstream) -> None:
         self.name = account.name
@@ -261,16 +262,10 @@ class Close:
         *,
         ticket: Ticket,
         tag: str = "",  # noqa: ARG002 - its answers have no tags
-    ) -> Reading | Missing | Same:
+    ) -> Found:
         """Read one opportunity; deleted ones and those out of the key's reach are missing alike."""
         answer = await self._upstream.get(f"{PATH}{record_id}/", ticket=ticket)
-        if answer.status in (404, 410):
-            return Missing(answer.started, answer.ended)
-        view = decoded(self.kinds[kind], answer.body)
-        if view["id"] != record_id:
-            msg = f"{kind} {record_id}: the answer is {view['id']}"
-            raise BadAnswer(msg)
-        return Reading(view, answer.started, answer.ended)
+        return read_of(self.kinds[kind], answer, record_id)
 
     def judge(self, view: Mapping[str, Any]) -> Judgement:
         """By the operator's lists, then by the type of the status alone: `date_won` is often a hope."""
@@ -281,10 +276,6 @@ class Close:
         if names & self._account.lost_statuses:
             return Judgement(meaning="lost", status=status)
         return Judgement(meaning=_MEANINGS.get(str(view.get("status_type"))), status=status)
-
-    def nested(self, view: dict[str, Any]) -> tuple[dict[str, Any], list[Child]]:  # noqa: ARG002
-        """The list shows all that there is: a reading by id only proves that the opportunity exists."""
-        return {}, []
 
 
 def _taken(decoder: msgspec.json.Decoder[_PageT], answer: Answer, path: str) -> _PageT:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from poller.watch.diff import Diff, Shape
 from poller.watch.events import Known
 
-from .base import Kind
+from .base import Kind, by_name
 
 WHOLE_EVERY_S = timedelta(hours=1).total_seconds()
 """Archiving, deleting and merging may leave update_time alone: only a whole reading is sure to show them."""
@@ -218,4 +218,4 @@ PROJECT = Kind(
     deal=_project_deal,
     dead=is_dead,
 )
-KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (DEAL, PROJECT)}
+KINDS = by_name(DEAL, PROJECT)
