@@ -14,14 +14,12 @@ from importlib import resources
 from typing import Any, TypeVar
 
 from redis import exceptions as faults
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.connection import AbstractConnection
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio import Redis
 
 from poller.errors import StoreRefused, StoreUnavailable
 
-COMMAND_TIMEOUT_S = 5.0
+from .cluster import COMMAND_TIMEOUT_S, Client
+
 FSYNC_TIMEOUT_S = 3.0
 """How long a durable script waits for the disk: an fsync each second, and one that is slow."""
 OLDEST_VERSION = (7, 0)
@@ -42,12 +40,6 @@ _NOT_NOW = (
 )
 _NOT_NOW_CODES = ("BUSY", "NOREPLICAS", "MISCONF", "UNBLOCKED", "CLUSTERDOWN", "MASTERDOWN")
 """Codes that redis-py has no class for, or leaves in the text of a script's error."""
-
-_READS = frozenset(
-    "EXISTS GET HGET HGETALL HKEYS HLEN HMGET HSCAN INFO PING SMEMBERS TIME XLEN XRANGE XREVRANGE "
-    "ZCARD ZRANGE ZRANGEBYSCORE ZSCORE".split()
-)
-"""Commands that change nothing: one whose reply was lost is sent again, once."""
 
 ReplyT = TypeVar("ReplyT")
 
@@ -102,9 +94,9 @@ def translated() -> Iterator[None]:
     except faults.AuthenticationError as exc:
         msg = f"Redis refused the log-in: {exc}. Check user and password in redis.url"
         raise StoreRefused(msg) from exc
-    except faults.MovedError as exc:
-        msg = "Redis is one node of a cluster, and the key lives on another: name the cluster in redis.url"
-        raise StoreRefused(msg) from exc
+    except faults.AskError as exc:
+        msg = f"Redis Cluster is moving a key to another node, and goes on by itself: {_said(exc)}"
+        raise StoreUnavailable(msg) from exc
     except _NOT_NOW as exc:
         msg = f"Redis cannot be reached: {_said(exc)}. Is it running, and is redis.url right?"
         raise StoreUnavailable(msg) from exc
@@ -119,55 +111,6 @@ def translated() -> Iterator[None]:
 
 def _said(exc: BaseException) -> str:
     return str(exc) or type(exc).__name__
-
-
-class _Cancellable(AbstractConnection):
-    """Sends without asyncio.wait_for, which on Python 3.11 swallows a cancellation (CPython gh-86296).
-
-    redis-py 8.1 sends so wherever there is a socket_timeout: a task that was cancelled in that moment
-    went on for ever, 1 of 10 in a loop of short commands. It also costs a task for each command.
-    """
-
-    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
-        limit, self.socket_timeout = self.socket_timeout, None
-        try:
-            async with asyncio.timeout(limit):
-                await super().send_packed_command(command, check_health)
-        except TimeoutError as exc:
-            await self.disconnect(nowait=True)
-            msg = f"timeout writing to the server after {limit} s"
-            raise faults.TimeoutError(msg) from exc
-        finally:
-            self.socket_timeout = limit
-
-
-class _Client(Redis):
-    """Asks once more where the reply to a reading was lost: that must not end a sweep."""
-
-    async def execute_command(self, *args: Any, **options: Any) -> Any:
-        execute: Any = super().execute_command
-        try:
-            return await execute(*args, **options)
-        except faults.ConnectionError:
-            if args[0] not in _READS:
-                raise
-            return await execute(*args, **options)
-
-
-def client(url: str, *, timeout_s: float | None, most: int) -> "Redis":
-    """A client of at most `most` connections that repeats nothing and can be cancelled at any moment."""
-    pool = BlockingConnectionPool.from_url(
-        url,
-        max_connections=most,
-        timeout=COMMAND_TIMEOUT_S,
-        socket_timeout=timeout_s,
-        socket_connect_timeout=COMMAND_TIMEOUT_S,
-        health_check_interval=0,
-        retry=Retry(NoBackoff(), 0),
-    )
-    kind = pool.connection_class
-    pool.connection_class = type(kind.__name__, (_Cancellable, kind), {})
-    return _Client(connection_pool=pool)
 
 
 class Connection:
@@ -186,26 +129,34 @@ class Connection:
         """
 
         # One connection per blocking read: a source's readers must never wait for each other's.
-        commands = client(url, timeout_s=COMMAND_TIMEOUT_S, most=64)
-        return cls(commands, client(url, timeout_s=None, most=1000), fsync=fsync)
+        commands = Client(url, timeout_s=COMMAND_TIMEOUT_S, most=64)
+        return cls(commands, Client(url, timeout_s=None, most=1000), fsync=fsync)
+
+    @property
+    def clustered(self) -> bool:
+        """Whether the server is known to be one node of a cluster; `check` finds out."""
+        return isinstance(self.commands, Client) and self.commands.clustered
 
     async def close(self) -> None:
         """Give both pools back; safe to call twice."""
         for client in (self.commands, self.blocking):
             await client.aclose()
-            await client.connection_pool.disconnect()
+            await (client.disconnect() if isinstance(client, Client) else client.connection_pool.disconnect())
 
     async def run(
         self, script: Script, keys: Sequence[str], args: Sequence[Any], *, durable: bool = False
     ) -> Any:
-        """Run a script once. A reply that is lost raises StoreUnavailable: it may have run.
+        """Run a script once; all its keys share a hash tag. A reply that is lost raises StoreUnavailable.
 
         `durable` matters where the connection was opened with `fsync`: then what the script wrote is
-        on disk when this returns, as far as the server can tell (WAITAOF: Redis 7.2, any Valkey, AOF on).
+        on disk when this returns, as far as the server can tell (WAITAOF: Redis 7.2, any Valkey, AOF on),
+        and on Redis Cluster a replica has it too, where the master has one.
 
         Raises:
-            StoreUnavailable, StoreRefused: as `translated`; also where the disk is too slow.
+            StoreUnavailable, StoreRefused: as `translated`: it may have run. Also where disk or replica
+                is too slow.
         """
+        _share_a_tag(keys)
         with translated():
             if durable and self._fsync:
                 return await self._run_to_disk(script, keys, args)
@@ -215,28 +166,32 @@ class Connection:
                 return await self.commands.eval(script.text, len(keys), *keys, *args)
 
     async def _run_to_disk(self, script: Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
-        reply, on_disk = await self._pipelined(script.sha, keys, args)
+        reply, *copies = await self._pipelined("EVALSHA", script.sha, keys, args)
         if isinstance(reply, faults.NoScriptError):
-            await self.commands.script_load(script.text)
-            reply, on_disk = await self._pipelined(script.sha, keys, args)
+            reply, *copies = await self._pipelined("EVAL", script.text, keys, args)
         if isinstance(reply, BaseException):
             raise reply
-        if isinstance(on_disk, faults.ResponseError):
-            return reply  # this server cannot say; `check` warns where it keeps no AOF
-        if isinstance(on_disk, BaseException):
-            raise on_disk
-        if on_disk[0] < 1:
-            msg = f"the server's disk did not take it within {FSYNC_TIMEOUT_S:g} s"
-            raise TimeoutError(msg)
+        for copy, where in zip(copies, ("the server's disk", "a replica"), strict=False):
+            if isinstance(copy, faults.ResponseError):
+                continue  # this server cannot say; `check` warns where it keeps no AOF
+            if isinstance(copy, BaseException):
+                raise copy
+            if (copy[0] if isinstance(copy, list) else copy) < 1:
+                if isinstance(self.commands, Client):
+                    self.commands.doubt()
+                msg = f"{where} did not take it within {FSYNC_TIMEOUT_S:g} s"
+                raise TimeoutError(msg)
         return reply
 
-    async def _pipelined(self, sha: str, keys: Sequence[str], args: Sequence[Any]) -> tuple[Any, Any]:
-        # WAITAOF asks about the writes of its own connection, so both go down the same one.
+    async def _pipelined(self, how: str, what: str, keys: Sequence[str], args: Sequence[Any]) -> list[Any]:
+        # WAITAOF and WAIT ask about the writes of their own connection, so all go down the same one.
+        within_ms = round(FSYNC_TIMEOUT_S * 1000)
         async with self.commands.pipeline(transaction=False) as pipe:
-            pipe.evalsha(sha, len(keys), *keys, *args)
-            pipe.waitaof(1, 0, round(FSYNC_TIMEOUT_S * 1000))
-            reply, on_disk = await pipe.execute(raise_on_error=False)
-        return reply, on_disk
+            pipe.execute_command(how, what, len(keys), *keys, *args)
+            pipe.waitaof(1, 0, within_ms)
+            if isinstance(self.commands, Client) and self.commands.followed(keys[0]):
+                pipe.wait(1, within_ms)
+            return await pipe.execute(raise_on_error=False)
 
     async def wait(self, reply: Awaitable[ReplyT], *, block_s: float) -> ReplyT:
         """Await a read of `blocking` that was told to BLOCK for `block_s` seconds at most.
@@ -264,19 +219,44 @@ class Connection:
             StoreUnavailable: as `translated`.
         """
         with translated():
-            parts = [
-                await self.commands.info(name) for name in ("server", "memory", "persistence", "cluster")
-            ]
-        said = {name: value for part in parts for name, value in part.items()}
-        found = _server_info(said)
-        _refuse_older(str(said.get("redis_version", "0")), found)
-        if found.policy != "noeviction":
-            msg = (
-                f"Redis has maxmemory-policy {found.policy}, which throws keys away when memory is short. "
-                "Set `maxmemory-policy noeviction`"
-            )
-            raise StoreRefused(msg)
-        return found
+            cluster = await self.commands.info("cluster")
+            if cluster.get("cluster_enabled"):
+                await self._learn()
+            parts = [await self._every(name) for name in ("server", "memory", "persistence")]
+        found = [
+            _suited(cluster | server | memory | disk) for server, memory, disk in zip(*parts, strict=True)
+        ]
+        return min(found, key=lambda each: each.append_only)
+
+    async def _learn(self) -> None:
+        for client in (self.commands, self.blocking):
+            if isinstance(client, Client):
+                await client.learn()
+
+    async def _every(self, section: str) -> list[dict[str, Any]]:
+        """What the server, or each master of a cluster, says of itself."""
+        if isinstance(self.commands, Client):
+            return await self.commands.on_masters("INFO", section)
+        return [await self.commands.info(section)]
+
+
+def _share_a_tag(keys: Sequence[str]) -> None:
+    if len({key.partition("{")[2].partition("}")[0] for key in keys}) > 1:
+        msg = f"a script's keys must share a hash tag, to be in one slot of a cluster: {', '.join(keys)}"
+        raise ValueError(msg)
+
+
+def _suited(said: dict[str, Any]) -> ServerInfo:
+    """What a server is, unless it would lose or reject what we keep."""
+    found = _server_info(said)
+    _refuse_older(str(said.get("redis_version", "0")), found)
+    if found.policy != "noeviction":
+        msg = (
+            f"Redis has maxmemory-policy {found.policy}, which throws keys away when memory is short. "
+            "Set `maxmemory-policy noeviction`"
+        )
+        raise StoreRefused(msg)
+    return found
 
 
 def _server_info(said: dict[str, Any]) -> ServerInfo:

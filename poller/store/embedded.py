@@ -20,7 +20,8 @@ from redis.asyncio import Redis
 
 from poller.errors import StoreRefused, StoreUnavailable
 
-from .connection import client, translated
+from .cluster import Client
+from .connection import translated
 from .datadir import (
     LOG,
     REMEDY,
@@ -322,7 +323,7 @@ def _url(socket: Path) -> str:
 
 @asynccontextmanager
 async def _client(socket: Path) -> AsyncIterator["Redis"]:
-    opened = client(_url(socket), timeout_s=ANSWER_S / 6, most=1)
+    opened = Client(_url(socket), timeout_s=ANSWER_S / 6, most=1)
     try:
         yield opened
     finally:

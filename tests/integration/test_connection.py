@@ -163,7 +163,7 @@ async def _cancelled_while_waiting(store: Connection, proxy: FaultProxy) -> None
         (ConnectionResetError("reset"), StoreUnavailable),
         (faults.AuthenticationError("invalid username-password pair"), StoreRefused),
         (faults.NoPermissionError("this user has no permissions"), StoreRefused),
-        (faults.MovedError("3999 127.0.0.1:6381"), StoreRefused),
+        (faults.MovedError("3999 127.0.0.1:6381"), StoreUnavailable),
         (faults.InvalidResponse("Protocol Error: b'H'"), StoreRefused),
         (faults.ResponseError("WRONGTYPE Operation against a key"), StoreRefused),
     ],

@@ -1,6 +1,8 @@
 """A real Valkey for tests: no persistence, a unix socket, and gone when pytest is, however it ends."""
 
+import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -35,6 +37,16 @@ class RealServer:
             client.flushall()
             client.script_flush()
 
+    def kill(self) -> None:
+        """kill -9; its directory stays."""
+        with redis.Redis(unix_socket_path=str(self.socket)) as client:
+            pid = client.info("server")["process_id"]
+        self.process.kill()  # the shell first: it would remove the directory
+        self.process.wait(timeout=10)
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        os.kill(pid, signal.SIGKILL)
+
     def stop(self) -> None:
         """Kill the server and remove its directory."""
         assert self.process.stdin is not None
@@ -43,9 +55,12 @@ class RealServer:
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
-def start(*options: str) -> RealServer:
-    """Start a server with further command-line `options`, and wait until it answers."""
-    directory = Path(tempfile.mkdtemp(prefix="pt-"))
+def start(*options: str, directory: Path | None = None) -> RealServer:
+    """Start a server with further command-line `options`, and wait until it answers.
+
+    In `directory` one that was killed goes on with what it kept.
+    """
+    directory = directory or Path(tempfile.mkdtemp(prefix="pt-"))
     plain = ["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket", str(directory / "s")]
     server = [str(get_binary_path()), *plain, "--dir", str(directory), *options]
     process = subprocess.Popen(

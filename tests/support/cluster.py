@@ -1,0 +1,179 @@
+"""A real Valkey Cluster for tests: three masters and three replicas on loopback, which can be killed."""
+
+import shutil
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import realserver
+import redis
+from realserver import RealServer
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
+from waiting import wait_until
+
+MASTERS = 3
+NODE_TIMEOUT_S = 2.0
+READY_S = 30.0
+"""How long a cluster may take to agree on a busy machine."""
+
+
+@dataclass(eq=False)
+class Node:
+    """One server of the cluster."""
+
+    port: int
+    bus: int
+    server: RealServer
+    lives: bool = True
+
+    @property
+    def url(self) -> str:
+        """As redis.url."""
+        return f"redis://127.0.0.1:{self.port}"
+
+    @contextmanager
+    def client(self) -> Iterator["redis.Redis"]:
+        """Speak to this node alone."""
+        with redis.Redis(unix_socket_path=str(self.server.socket), socket_timeout=10) as client:
+            yield client
+
+    def ask(self, *words: str | int) -> Any:
+        """One CLUSTER command, its answer as it came (redis-py reads those that it knows by one word)."""
+        with self.client() as client:
+            return client.execute_command("CLUSTER", *words)
+
+    def replication(self) -> dict[str, Any]:
+        """Its role, and who follows it how."""
+        with self.client() as client:
+            return dict(client.info("replication"))
+
+    @property
+    def leads(self) -> bool:
+        """Whether it is a master that lives."""
+        return self.lives and self.replication()["role"] == "master"
+
+    def kill(self) -> None:
+        """kill -9."""
+        self.server.kill()
+        self.lives = False
+
+    def start(self) -> None:
+        """Start it again where it was killed."""
+        if not self.lives:
+            self.server = realserver.start(*_options(self.port, self.bus), directory=self.server.directory)
+            self.lives = True
+
+    def end(self) -> None:
+        """Leave nothing of it."""
+        if self.lives:
+            self.server.stop()
+        shutil.rmtree(self.server.directory, ignore_errors=True)
+
+
+class Cluster:
+    """Three masters, each with a replica."""
+
+    def __init__(self, nodes: list[Node]) -> None:
+        self.nodes = nodes
+
+    @property
+    def url(self) -> str:
+        """As redis.url: a replica, which outlives the death of any master, and only shows the way."""
+        return next(node.url for node in self.nodes if node.lives and not node.leads)
+
+    def masters(self) -> list[Node]:
+        """Those that lead and live."""
+        return [node for node in self.nodes if node.leads]
+
+    def master_of(self, key: str) -> Node:
+        """Who has a key now, as a living master says."""
+        slots = self.masters()[0].ask("SLOTS")
+        slot = key_slot(key.encode())
+        port = next(int(owner[1]) for first, last, owner, *_ in slots if first <= slot <= last)
+        return next(node for node in self.nodes if node.port == port)
+
+    def flush(self) -> None:
+        """Forget every key and every script."""
+        for node in self.masters():
+            with node.client() as client:
+                client.flushall()
+                client.script_flush()
+
+    def is_whole(self) -> bool:
+        """Whether all slots are served, and every master has a replica that keeps up."""
+        masters = self.masters()
+        return len(masters) == MASTERS and all(
+            node.replication().get("slave0", {}).get("state") == "online"
+            and b"cluster_state:ok" in node.ask("INFO")
+            for node in masters
+        )
+
+    async def heal(self) -> None:
+        """Start what was killed again, and wait until all is as it was."""
+        for node in self.nodes:
+            node.start()
+        await wait_until(self.is_whole, "the cluster to be whole", READY_S)
+
+
+@asynccontextmanager
+async def clustered() -> AsyncIterator[Cluster]:
+    """Have a cluster while the block runs."""
+    nodes: list[Node] = []
+    try:
+        for port, bus in _free_ports(2 * MASTERS):
+            nodes.append(Node(port, bus, realserver.start(*_options(port, bus))))
+        cluster = Cluster(nodes)
+        await _join(nodes)
+        await wait_until(cluster.is_whole, "the cluster to be whole", READY_S)
+        yield cluster
+    finally:
+        for node in nodes:
+            with suppress(OSError):
+                node.end()
+
+
+async def _join(nodes: list[Node]) -> None:
+    first, *others = nodes
+    for node in others:
+        first.ask("MEET", "127.0.0.1", node.port, node.bus)
+
+    def is_known() -> bool:
+        return all(b"cluster_known_nodes:%d" % len(nodes) in each.ask("INFO") for each in nodes)
+
+    await wait_until(is_known, "the nodes to know each other", READY_S)
+    share = -(-REDIS_CLUSTER_HASH_SLOTS // MASTERS)
+    for at, master in enumerate(nodes[:MASTERS]):
+        last = min((at + 1) * share, REDIS_CLUSTER_HASH_SLOTS) - 1
+        master.ask("ADDSLOTSRANGE", at * share, last)
+        nodes[MASTERS + at].ask("REPLICATE", master.ask("MYID").decode())
+
+
+def _options(port: int, bus: int) -> list[str]:
+    options = {
+        "port": port,
+        "bind": "127.0.0.1",
+        "cluster-enabled": "yes",
+        "cluster-port": bus,
+        "cluster-node-timeout": round(NODE_TIMEOUT_S * 1000),
+        "cluster-replica-validity-factor": 0,
+        "cluster-allow-replica-migration": "no",
+        "repl-diskless-sync-delay": 0,
+        "repl-ping-replica-period": 1,
+    }
+    return [word for name, value in options.items() for word in (f"--{name}", str(value))]
+
+
+def _free_ports(count: int) -> list[tuple[int, int]]:
+    """Pairs of ports that are free now."""
+    with suppress(OSError):
+        opened = [socket.socket() for _ in range(2 * count)]
+        for each in opened:
+            each.bind(("127.0.0.1", 0))
+        ports = [each.getsockname()[1] for each in opened]
+        for each in opened:
+            each.close()
+        return list(zip(ports[::2], ports[1::2], strict=True))
+    msg = "no free ports"
+    raise RuntimeError(msg)
