@@ -15,6 +15,7 @@ from poller.model import Entry, loads
 from poller.store.letters import Position, position
 from poller.store.streams import Streams
 
+from .completing import event_types, source_names
 from .lines import event_line
 from .output import say, tell, warn
 from .reach import Store, demand_known, patience, with_store
@@ -30,10 +31,18 @@ Show: TypeAlias = Callable[[Entry], None]
 @app.command()
 def events(
     ctx: typer.Context,
-    source: Annotated[list[str] | None, typer.Option(help="Only this source; may be given again.")] = None,
+    source: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this source; may be given again.", autocompletion=source_names),
+    ] = None,
     type_: Annotated[
         list[str] | None,
-        typer.Option("--type", metavar="GLOB", help='Only these types, e.g. "*.won"; may be given again.'),
+        typer.Option(
+            "--type",
+            metavar="GLOB",
+            help='Only these types, e.g. "*.won"; may be given again.',
+            autocompletion=event_types,
+        ),
     ] = None,
     since: Annotated[
         str | None, typer.Option(metavar="DURATION", help="Everything detected since then, e.g. 1h.")

@@ -10,6 +10,7 @@ from poller import schemas
 from poller.errors import SettingsError
 from poller.web import api
 
+from .completing import event_types
 from .output import say, tell
 from .root import ConfigOption, app
 
@@ -22,7 +23,12 @@ def schema(
     ] = False,
     type_: Annotated[
         str | None,
-        typer.Option("--type", metavar="TYPE", help="Only this event type, e.g. drum.project.won."),
+        typer.Option(
+            "--type",
+            metavar="TYPE",
+            help="Only this event type, e.g. drum.opportunity.won.",
+            autocompletion=event_types,
+        ),
     ] = None,
     out: Annotated[
         Path | None,

@@ -7,12 +7,20 @@ import typer
 from poller import simulators
 from poller.errors import SettingsError
 
+from . import completing
 from .root import ConfigOption, app
 
 
 @app.command()
 def simulate(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help=f"One of {', '.join(simulators.SIMULATORS)}.")],
+    kind: Annotated[
+        str,
+        typer.Argument(
+            metavar="KIND",
+            help=f"One of {', '.join(simulators.SIMULATORS)}.",
+            autocompletion=completing.simulators,
+        ),
+    ],
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Its port; 0 takes a free one.")] = None,
     admin_port: Annotated[

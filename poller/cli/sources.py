@@ -8,6 +8,7 @@ import typer
 from poller.errors import SettingsError
 from poller.web.actions import Actions, Refused, SourceDo
 
+from .completing import source_names
 from .output import complain, say, show_json
 from .reach import UNWELL, Store, with_store
 from .root import ConfigOption, JsonOption
@@ -17,7 +18,10 @@ from .status import look, show_sources
 app = typer.Typer(no_args_is_help=True)
 root.add_typer(app, name="sources", help="Look at sources, and ask things of them.")
 
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The source's name in the settings.")]
+NameArgument = Annotated[
+    str,
+    typer.Argument(metavar="NAME", help="The source's name in the settings.", autocompletion=source_names),
+]
 
 
 @app.callback()

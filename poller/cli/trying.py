@@ -17,6 +17,7 @@ from poller.errors import SettingsError
 from poller.model import Event
 from poller.web.actions import Refused, example_of
 
+from .completing import event_types
 from .output import complain, say, show_json, warn
 from .reach import UNWELL, demand_known, patience
 from .root import ConfigOption, JsonOption, open_settings
@@ -32,7 +33,12 @@ def try_out(
     name: NameArgument,
     type_: Annotated[
         str,
-        typer.Option("--type", metavar="TYPE", help="What to send an example of, e.g. drum.opportunity.won."),
+        typer.Option(
+            "--type",
+            metavar="TYPE",
+            help="What to send an example of, e.g. drum.opportunity.won.",
+            autocompletion=event_types,
+        ),
     ] = TEST_TYPE,
     config: ConfigOption = None,
     as_json: JsonOption = False,

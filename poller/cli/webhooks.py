@@ -8,6 +8,7 @@ import typer
 
 from poller.web.words import span
 
+from .completing import webhook_names
 from .output import say, show_json, show_table
 from .reach import with_store
 from .root import ConfigOption, JsonOption
@@ -20,7 +21,10 @@ SECRET_BYTES = 32
 app = typer.Typer(no_args_is_help=True)
 root.add_typer(app, name="webhooks", help="Look at endpoints, and ask things of them.")
 
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The webhook's name in the settings.")]
+NameArgument = Annotated[
+    str,
+    typer.Argument(metavar="NAME", help="The webhook's name in the settings.", autocompletion=webhook_names),
+]
 
 
 @app.callback()

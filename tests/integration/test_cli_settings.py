@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import stat
 import subprocess
@@ -277,3 +278,66 @@ def test_terminals_are_not_driven_by_names() -> None:
 def test_dotenv_round_trip(value: str) -> None:
     """What init writes into .env is read as it was, whatever stands in it."""
     assert parse_dotenv(dotenv_text({"A": value}), Path(".env")) == ({"A": value}, [])
+
+
+TABBED = """
+[sources.acme]
+kind = "drum"
+token = "t"
+
+[webhooks.billing]
+url = "https://example.com/hooks"
+secret = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+"""
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("poller sources pause ", "acme"),
+        ("poller webhooks resend b", "billing"),
+        ("poller events --type drum.opportunity.w", "drum.opportunity.won"),
+        ("poller events --source ", "acme"),
+        ("poller simulate p", "pipedrive"),
+        ("poller --config other.toml sources pause ", "other"),
+        ("poller sources pause --config wrong.toml ", ""),
+    ],
+)
+def test_tab_offers_what_fits(
+    typed: str,
+    offered: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The shell offers the names of the settings and the types of events; wrong settings offer nothing."""
+    for name, text in {"poller": TABBED, "other": TABBED.replace("acme", "other"), "wrong": "x = 1"}.items():
+        (tmp_path / f"{name}.toml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("_POLLER_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", typed)
+    monkeypatch.setenv("COMP_CWORD", str(typed.count(" ")))
+    assert run([]) == 0
+    captured = capsys.readouterr()
+    assert (captured.out.split(), captured.err) == (offered.split(), "")
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash is installed")
+def test_completion_is_installed_and_works_in_a_shell(tmp_path: Path) -> None:
+    """--install-completion teaches a shell, which from then on completes the names of the settings."""
+    (tmp_path / "poller.toml").write_text(TABBED)
+    program = tmp_path / "poller"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m poller "$@"\n')
+    program.chmod(0o700)
+    asked = """
+    poller --install-completion >&2; . ~/.bashrc
+    COMP_WORDS=(poller webhooks test ""); COMP_CWORD=3
+    _poller_completion poller; echo "${COMPREPLY[@]}"
+    """
+    shell = subprocess.run(
+        ["bash", "--norc", "-c", asked],
+        cwd=tmp_path,
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)},
+        capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
+    )  # fmt: skip
+    assert (shell.returncode, shell.stdout) == (0, "billing\n"), shell.stderr
