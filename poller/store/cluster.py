@@ -127,7 +127,8 @@ class Client(Redis):
     async def _once(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         if not self._owners:
             try:
-                return await self._plainly(*args, **options)
+                execute: Any = super().execute_command
+                return await execute(*args, **options)
             except faults.MovedError:
                 await self.learn()
             except faults.ClusterCrossSlotError:
@@ -138,10 +139,6 @@ class Client(Redis):
             raise reply
         return reply
 
-    async def _plainly(self, *args: Any, **options: Any) -> Any:
-        execute: Any = super().execute_command
-        return await execute(*args, **options)
-
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> "Pipeline":  # noqa: ARG002 -- as Redis has it
         """Commands that are sent together; of several slots only without a transaction."""
         return _Pipeline(self, transaction=transaction)
@@ -149,7 +146,7 @@ class Client(Redis):
     async def on_masters(self, *args: Any) -> list[Any]:
         """What all masters answer to a command without a key; where there is no cluster, the server."""
         if not self._owners:
-            return [await self._plainly(*args)]
+            return [await self.execute_command(*args)]
         await self._refresh()
         errands = [_Errand([(args, {})], each) for each in sorted({each for each in self._owners if each})]
         await self._carry_out(errands, transaction=False)

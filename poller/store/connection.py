@@ -222,7 +222,7 @@ class Connection:
             cluster = await self.commands.info("cluster")
             if cluster.get("cluster_enabled"):
                 await self._learn()
-            parts = [await self._every(name) for name in ("server", "memory", "persistence")]
+            parts = [await self._info(name) for name in ("server", "memory", "persistence")]
         found = [
             _suited(cluster | server | memory | disk) for server, memory, disk in zip(*parts, strict=True)
         ]
@@ -233,7 +233,19 @@ class Connection:
             if isinstance(client, Client):
                 await client.learn()
 
-    async def _every(self, section: str) -> list[dict[str, Any]]:
+    async def ping(self) -> None:
+        """See that the server answers, or each master of a cluster.
+
+        Raises:
+            StoreUnavailable, StoreRefused: as `translated`.
+        """
+        with translated():
+            if isinstance(self.commands, Client) and self.commands.clustered:
+                await self.commands.on_masters("PING")
+            else:
+                await self.commands.ping()
+
+    async def _info(self, section: str) -> list[dict[str, Any]]:
         """What the server, or each master of a cluster, says of itself."""
         if isinstance(self.commands, Client):
             return await self.commands.on_masters("INFO", section)

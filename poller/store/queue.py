@@ -28,6 +28,7 @@ from .letters import (
     position,
     record,
 )
+from .reads import Reads
 
 KEPT_DEAD_S = 14 * 24 * 3600
 MOST_DEAD = 50_000
@@ -128,6 +129,7 @@ class Queue:
         self._keys = keys
         self.endpoint = endpoint
         self.fence = fence
+        self._reads = Reads(connection)
 
     def _four(self, source: str) -> tuple[str, str, str, str]:
         keys, name = self._keys, self.endpoint
@@ -163,12 +165,15 @@ class Queue:
 
     async def read(self, after: Mapping[str, str], *, count: int, block_ms: int) -> list[Entry]:
         """Read on in several sources at once, `after` an entry of each; wait up to `block_ms` for news."""
-        streams: Any = {self._keys.events(source): place for source, place in after.items()}
-        names = {self._keys.events(source).encode(): source for source in after}
+        names = {self._keys.events(source): source for source in after}
+        streams: Any = {key: after[source] for key, source in names.items()}
+        if self._connection.clustered:
+            found = await self._reads.read(streams, count=count, wait_s=block_ms / 1000)
+            return [entry for key, part in found for entry in entries_of(names[key], part)]
         with translated():
             reply: Any = await self._connection.blocking.xread(streams, count=count, block=block_ms)
         rows = reply.items() if isinstance(reply, dict) else reply
-        return [entry for key, part in rows for entry in entries_of(names[key], part)]
+        return [entry for key, part in rows for entry in entries_of(names[key.decode()], part)]
 
     async def range(self, source: str, *, after: str, upto: str, count: int) -> list[Entry]:
         """Read entries in (after, upto], oldest first."""

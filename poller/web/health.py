@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from poller.errors import StoreError
-from poller.store.connection import Connection, translated
+from poller.store.connection import Connection
 
 from .house import House
 
@@ -75,8 +75,7 @@ async def redis_trouble(connection: Connection, *, within_s: float = REDIS_S) ->
     """Why Redis cannot be used; empty while it answers."""
     try:
         async with asyncio.timeout(within_s):
-            with translated():
-                await connection.commands.ping()
+            await connection.ping()
     except TimeoutError:
         return [f"Redis gave no answer within {within_s:g} s"]
     except StoreError as exc:
