@@ -8,7 +8,11 @@ Redis Cluster too. What is an endpoint's own has the tag `{webhook.NAME}`, a hos
 from dataclasses import dataclass
 
 STATE_VERSION = 1
-"""Version of what is kept. A newer program re-bases silently; an older one refuses newer state."""
+"""Version of what is kept: one more whenever what a list or a detail view says is read into other values.
+
+A newer program compares everything anew and takes what differs in silence, `updated` alone: a status, a
+date, a removal is told as ever. An older one refuses newer state and writes nothing.
+"""
 
 
 @dataclass(frozen=True, slots=True)

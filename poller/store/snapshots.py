@@ -50,6 +50,8 @@ class Snapshots:
         self._source = source
         self._fence = fence
         self._version = 0
+        self.is_older = False
+        """Whether the state was written by an older poller, which may have read values differently."""
 
     async def open(self) -> dict[str, bytes]:
         """Read what the source remembers; from here on commits build on this version.
@@ -67,6 +69,7 @@ class Snapshots:
                 f"run the newer poller, or another redis.prefix"
             )
             raise StoreRefused(msg)
+        self.is_older = state < STATE_VERSION
         self._version = int(memory.pop("version", 0))
         memory.pop("commit", None)
         return memory

@@ -64,6 +64,8 @@ class Desk:
         self.now = now
         self.memory = remembered(memory, source.lists)
         self._told = dumps(self.memory) if memory else b""
+        if snapshots.is_older:
+            self._rebase()
         self._source_kind = source_kind
         self.last_seen: dict[str, dict[str, float]] = {kind: {} for kind in source.lists}
         """kind -> id -> start of the request that last showed its row as it is known."""
@@ -76,6 +78,16 @@ class Desk:
         self.tags: dict[tuple[str, str], tuple[str, float]] = {}
         """Records whose detail the server tagged: the tag, and when the view was read that has it."""
         self.events = 0
+
+    def _rebase(self) -> None:
+        """Compare everything anew: an older poller may have read values differently."""
+        self.memory.rebased_at = self.now()
+        for mine in self.memory.lists.values():
+            mine.recheck = True
+
+    def is_older(self, read_at: float) -> bool:
+        """Whether what was read then was read by an older poller: what differs from it is no news."""
+        return read_at < self.memory.rebased_at
 
     # --- commits ------------------------------------------------------------------------------
 

@@ -87,18 +87,18 @@ class Details:
         """
         desk, old = self._desk, known.detail or {}
         bounds = Bounds(known.detail_at or known.came_after, reading.ended)
-        diff = self._difference(kind, known, own, alone=alone)
-        desk.say_renames(ledger, diff.renames, bounds)
+        diff, older = self._difference(kind, known, own, alone=alone), desk.is_older(known.detail_at)
+        if not older:
+            desk.say_renames(ledger, diff.renames, bounds)
         judged, dates = self._judged(kind, known, own)
         suffix = judged or kind.verdict(diff)
         dates = dates if suffix != "updated" else tuple(n for n in dates if own[n] and old.get(n))
         changed = (*diff.changed, *dates)
-        if known.detail is not None:
+        if known.detail is not None and not older:
             self._notice(kind, lost=old.keys() - own.keys(), back=own.keys() - old.keys())
         known.detail, known.detail_at = {**own, **self._held_echoes(kind, known, own)}, reading.started
-        loud = (
-            bool(dates) or suffix != "updated" or worth_saying(kind.shape, changed, noise=desk.manner.noise)
-        )
+        news = bool(dates) or worth_saying(kind.shape, changed, noise=desk.manner.noise)
+        loud = suffix != "updated" or (news and not older)
         if judged or (loud and desk.manner.details):
             previous = {name: old.get(name) for name in changed}
             previous = {**(known.row or {}), **previous} if suffix == "won" else previous
@@ -171,7 +171,8 @@ class Details:
         now = {f"{child.kind}/{child.id}": child for child in children}
         gone = [subject for subject in parent.children if subject not in now]
         known = await self._nested_records([*now, *gone])
-        desk.say_renames(ledger, _renames(kinds, now, known), bounds)
+        if not desk.is_older(bounds.not_before):
+            desk.say_renames(ledger, _renames(kinds, now, known), bounds)
         for subject, child in now.items():
             record = known.get(subject)
             self._child(ledger, kinds[child.kind], child, record, bounds, reading.started, first=first)
@@ -220,11 +221,14 @@ class Details:
         diff = compare(kind.shape, known.detail or {}, child.view)
         if known.detail == child.view:
             return
-        self._notice(kind, lost=diff.hidden, back=diff.shown)
+        # One that has not changed keeps the moment of its first reading: its parent's counts.
+        older, suffix, previous = desk.is_older(bounds.not_before), kind.verdict(diff), diff.previous
+        if not older:
+            self._notice(kind, lost=diff.hidden, back=diff.shown)
         since = Bounds(max(bounds.not_before, known.detail_at), bounds.not_after)
         known.detail, known.detail_at = child.view, started
-        if worth_saying(kind.shape, diff.changed, noise=desk.manner.noise):
-            suffix, previous = kind.verdict(diff), diff.previous
+        news = worth_saying(kind.shape, diff.changed, noise=desk.manner.noise)
+        if news and (suffix != "updated" or not older):
             desk.say(ledger, kind, child.id, known, suffix, since, previous=previous, changed=diff.changed)
         ledger.keep(kind.name, child.id, known)
 

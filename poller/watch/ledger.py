@@ -76,6 +76,8 @@ class Memory(msgspec.Struct, omit_defaults=True):
     noticed: dict[str, int] = {}
     """Field as `-task.budget` (lost) or `+task.budget` (back) -> detail views in which that was seen."""
     baselined: bool = False
+    rebased_at: float = 0.0
+    """When a newer poller took over (Unix seconds): what was read before may have been read differently."""
     paused: bool = False
     """An operator said so."""
     suspended: str = ""

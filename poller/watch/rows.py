@@ -163,9 +163,9 @@ class Rows:
         before = desk.seen_before(kind.name, row.record_id, known, undated=page.whole)
         bounds = Bounds(before, page.ended)
         mine.highest = max(mine.highest, kind.rank(row.record_id, row.view))
-        if known.row is not None:
+        if known.row is not None and not desk.is_older(known.row_at):
             self._visibility.count(kind, diff)
-        desk.say_renames(ledger, diff.renames, Bounds(mine.swept_at, page.ended))
+            desk.say_renames(ledger, diff.renames, Bounds(mine.swept_at, page.ended))
         if self._died_or_rose(run, ledger, row, page, bounds):
             return
         waits = kind.echoes and kind.verdict(diff) != "updated"
@@ -182,9 +182,12 @@ class Rows:
     ) -> None:
         """Keep the new row, and say what it means where that is worth an event."""
         desk, kind, known, old = self._desk, run.kind, row.known, row.known.row or {}
+        told = not desk.is_older(known.row_at) and worth_saying(
+            kind.shape, diff.changed, noise=desk.manner.noise
+        )
+        said = told or suffix != "updated"
         known.row, known.row_at = row.view, page.started
         desk.note_status(kind, row.record_id, row.view)
-        said = suffix != "updated" or worth_saying(kind.shape, diff.changed, noise=desk.manner.noise)
         if said and desk.memory.lists[kind.name].baselined:
             previous = {**old, **diff.previous} if suffix == "won" else diff.previous
             desk.say(
