@@ -3,13 +3,18 @@
 import asyncio
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from faultproxy import fault_proxy
+from hookside import Receiver, hang
+from hookside import receiving as hooked
 from processes import home
+from realserver import RealServer
 from receiver import receiving
 from redis.asyncio import Redis
-from tales import Tale, show
+from tales import Tale
 from waiting import wait_until
 
 from poller.simulators import Options, serve
@@ -23,10 +28,16 @@ QUICK, LONG = 6, 200
 AT_ONCE = 15
 STOP_S = 25.0
 """Contract §8."""
+SOON_S = 5.0
+"""Two seconds for what a source has begun, and a busy machine."""
+Figures = Callable[..., None]
 
 
+@pytest.mark.fault(14)
 @pytest.mark.timeout(3600)
-async def test_stopped_at_random_moments(tmp_path: Path, pytestconfig: pytest.Config) -> None:
+async def test_stopped_at_random_moments(
+    tmp_path: Path, pytestconfig: pytest.Config, figures: Figures
+) -> None:
     """Each time: exit 0 within 25 s, its server gone with it; over all restarts nothing is lost or twice."""
     most = LONG if pytestconfig.getoption("--long") else QUICK
     chance, took = random.Random(11), []
@@ -52,15 +63,14 @@ async def test_stopped_at_random_moments(tmp_path: Path, pytestconfig: pytest.Co
             await wait_until(lambda: receiver.counts.keys() >= ids, "every event at the receiver", 20)
             running.terminate()
             assert await running.end(within_s=STOP_S) == 0
-    show(
-        ("stops", "longest s", "transitions", "told", "delivered", "repeats"),
-        (most, f"{max(took):.2f}", tale.transitions, len(verdict.told), len(ids), receiver.repeats),
-    )
+    told = f"{tale.transitions:,} transitions, {len(verdict.told):,} told, 0 lost, 0 twice, 0 sent again"
+    figures(f"exit 0 each time, after {max(took):.1f} s at most; {told}", rounds=most)
     verdict.check(receiver)
     assert receiver.repeats == 0
 
 
-async def test_leases_are_free_at_once(tmp_path: Path, redis_url: str) -> None:
+@pytest.mark.fault(14)
+async def test_leases_are_free_at_once(tmp_path: Path, redis_url: str, figures: Figures) -> None:
     """At SIGTERM the other replica takes everything over within a second, whatever the lease."""
     async with serve("drum", options=Options(records=30, seed=9)) as sim, receiving() as receiver:
         given = {"base_url": sim.url, "token": sim.token}
@@ -98,5 +108,67 @@ async def test_leases_are_free_at_once(tmp_path: Path, redis_url: str) -> None:
             assert await client.hlen(Keys().replicas()) == 0
             await client.aclose()
         await connection.close()
-    show(("taken over after",), (f"{took_s:.2f} s",))
+    figures(f"the other replica leads {took_s:.2f} s after the end")
     assert took_s <= 1.0
+
+
+@pytest.mark.fault(14)
+async def test_a_crm_that_hangs_holds_up_no_stop(tmp_path: Path, figures: Figures) -> None:
+    """A request that waits for its answer is given up after two seconds, not after its deadline of thirty."""
+    async with serve("drum", options=Options(records=30, seed=9)) as sim:
+        acme = {"base_url": sim.url, "token": sim.token}
+        async with home(tmp_path, sources={"acme": acme}) as place:
+            running = await place.run()
+            await Tale(sim, place).baseline()
+            sim.set(fault_rate=1.0, faults=("hang",))
+            await wait_until(lambda: sim.requests[-1].end == 0, "a request without an answer", 20)
+            began = time.monotonic()
+            running.terminate()
+            assert await running.end(within_s=STOP_S) == 0
+            took_s = time.monotonic() - began
+    figures(f"CRM hangs: exit 0 after {took_s:.1f} s")
+    assert took_s < SOON_S
+
+
+@pytest.mark.fault(14)
+async def test_a_spent_budget_holds_up_no_stop(tmp_path: Path, figures: Figures) -> None:
+    """Whoever waits for an hour until more may be sent ends at once."""
+    async with serve("drum", options=Options(records=30, seed=9)) as sim:
+        acme = {"base_url": sim.url, "token": sim.token, "budget": "4/1h"}
+        async with home(tmp_path, sources={"acme": acme}) as place:
+            running = await place.run()
+            await wait_until(lambda: len(sim.requests) >= 3, "the budget is spent", 20)
+            began = time.monotonic()
+            running.terminate()
+            assert await running.end(within_s=STOP_S) == 0
+            took_s = time.monotonic() - began
+            assert len(sim.requests) <= 4
+    figures(f"budget spent: exit 0 after {took_s:.1f} s")
+    assert took_s < SOON_S
+
+
+@pytest.mark.fault(14)
+async def test_a_redis_that_is_silent_holds_up_no_stop(
+    tmp_path: Path, redis_url: str, real_server: RealServer, figures: Figures
+) -> None:
+    """Redis and a receiver that both took everything and say nothing: the end is in time, with exit 0."""
+    released = asyncio.Event()
+    slow = Receiver(always=hang(released))
+    async with (
+        serve("drum", options=Options(records=30, seed=9)) as sim,
+        hooked(slow),
+        fault_proxy(path=real_server.socket) as proxy,
+    ):
+        acme = {"base_url": sim.url, "token": sim.token}
+        redis = {"url": proxy.url}
+        async with home(tmp_path, sources={"acme": acme}, receiver=slow.url, redis=redis) as place:
+            running = await place.run()
+            await wait_until(lambda: slow.got, "a delivery under way", 30)
+            proxy.half_open = True
+            began = time.monotonic()
+            running.terminate()
+            assert await running.end(within_s=2 * STOP_S) == 0
+            took_s = time.monotonic() - began
+            released.set()
+    figures(f"Redis and a receiver silent: exit 0 after {took_s:.1f} s")
+    assert took_s < STOP_S

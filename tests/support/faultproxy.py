@@ -9,8 +9,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import hiredis
 
 CHUNK = 65_536
+OPENING = {b"HELLO", b"AUTH", b"CLIENT", b"SELECT"}
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER on, for zero seconds: close() sends RST instead of FIN."""
 
@@ -45,6 +49,11 @@ class FaultProxy:
     """New connections, and what is sent on old ones, are answered with RST."""
     half_open: bool = False
     """Everything is accepted and nothing forwarded: a peer that died in silence."""
+    error: str = ""
+    """What every command is answered with instead of reaching the peer, as `OOM command not allowed`; what
+    opens a connection goes through."""
+    errors: int = 0
+    """Commands answered so, so far."""
     bytes_per_s: float = 0.0
     """Replies drip at this pace; 0 is no limit."""
     dropped: int = 0
@@ -90,10 +99,15 @@ class FaultProxy:
     async def _requests(
         self, reader: asyncio.StreamReader, theirs: asyncio.StreamWriter, ours: asyncio.StreamWriter
     ) -> None:
+        commands = hiredis.Reader()
         while chunk := await reader.read(CHUNK):
             if self.reset:
                 return _abort(ours)
-            if not self.half_open:
+            asked = _commands(commands, chunk) if self.peer.path else []
+            if self.error and not any(each in OPENING for each in asked):
+                ours.write(f"-{self.error}\r\n".encode() * len(asked))
+                self.errors += len(asked)
+            elif not self.half_open:
                 theirs.write(chunk)
                 await theirs.drain()
         return None
@@ -148,6 +162,15 @@ def _abort(writer: asyncio.StreamWriter) -> None:
     if sock.family != socket.AF_UNIX:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     writer.transport.abort()
+
+
+def _commands(reader: Any, chunk: bytes) -> list[bytes]:
+    """The names of the Redis commands that are whole now."""
+    reader.feed(chunk)
+    found = []
+    while (command := reader.gets()) is not False:
+        found.append(bytes(command[0]).upper())
+    return found
 
 
 async def _close(writer: asyncio.StreamWriter) -> None:

@@ -1,6 +1,6 @@
 """The 22 faults that must do no harm, what must hold for each, and the table of what was measured."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -50,11 +50,14 @@ FAULTS: Mapping[int, tuple[str, str]] = MappingProxyType(
 """Number, as in anchors/reliability.md A11 -> the fault, and what must hold."""
 
 
-def table(measured: Iterable[Measured]) -> str:
+def table(measured: Sequence[Measured]) -> str:
     """What was measured, as Markdown, in the order of the faults."""
     lines = ["| | fault | must hold | measured | rounds | |", "|---|---|---|---|---|---|"]
-    for each in sorted(measured, key=lambda each: each.fault):
-        what, must = FAULTS[each.fault]
-        held = "✓" if each.held else "✗"
-        lines.append(f"| {each.fault} | {what} | {must} | {each.figures} | {each.rounds:,} | {held} |")
+    for number, (what, must) in FAULTS.items():
+        mine = [each for each in measured if each.fault == number]
+        if mine:
+            told = "; ".join(each.figures for each in mine)
+            held = "✓" if all(each.held for each in mine) else "✗"
+            rounds = max(each.rounds for each in mine)
+            lines.append(f"| {number} | {what} | {must} | {told} | {rounds:,} | {held} |")
     return "\n".join(lines)
