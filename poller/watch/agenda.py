@@ -224,12 +224,12 @@ class Agenda:
 
     # --- what it comes to -------------------------------------------------------------------------
 
-    def demand(self) -> Demand:
-        """What this source asks of its host's budget, beside the others'."""
+    def demand(self, *, fastest_per_s: float = math.inf) -> Demand:
+        """What this source asks of its host's budget, beside the others': no more than it can send."""
         parts = self._parts()
         return Demand(
             weight=sum(each.count * each.cost / each.plain_s for each in parts),
-            most_per_s=sum(each.count * each.cost / each.least_s for each in parts),
+            most_per_s=min(fastest_per_s, sum(each.count * each.cost / each.least_s for each in parts)),
         )
 
     def outlook(self, per_s: float) -> Outlook:

@@ -301,7 +301,7 @@ class Driver:
         desk, memory, agenda = self._desk, self._desk.memory, self._agenda
         self._told_at = desk.now()
         usage = await self._purse.budget.usage()
-        demand = agenda.demand()
+        demand = agenda.demand(fastest_per_s=self._purse.fastest_per_s)
         per_s = await self._plan.part(demand, self._purse.per_s(usage.allowed))
         self._purse.credit.per_s = per_s
         held = {kind: mine.held for kind, mine in memory.lists.items() if mine.held}

@@ -1,6 +1,7 @@
 """Paying for requests: tickets on the host's budget, and the credit that paces one source."""
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -13,6 +14,8 @@ from .limits import Pause
 
 PAGE_S = 0.5
 """What a page usually takes; a sweep that is slower pays anew, its old charges count on."""
+SETTLED = 0.2
+"""How much the newest of a row of answers counts."""
 OVERDRAFT = 0.1
 """Of a window's budget: what readings of changed records may spend before it was saved up."""
 
@@ -30,6 +33,7 @@ class Ticket:
         self._worth = worth
         self._used = 0
         self._last = range(0)
+        self._sent_at = 0.0
         self.spent = 0
         """Units used up by the requests that were sent."""
 
@@ -45,6 +49,7 @@ class Ticket:
         self._last = range(self._used, self._used + needed)
         self._used += needed
         self.spent += cost
+        self._sent_at = self._purse.clock()
 
     async def answered(self) -> None:
         """The last request was answered: it counts for one window from now.
@@ -54,6 +59,7 @@ class Ticket:
         Raises:
             Limited: the host refused somebody meanwhile: send no more.
         """
+        self._purse.note_answer(self._purse.clock() - self._sent_at)
         wait_s = await self._purse.budget.settle(self._grant, *self._last)
         if wait_s > 0:
             msg = f"{self._purse.host} asks to be left alone for {wait_s:.0f} s"
@@ -108,6 +114,7 @@ class Purse:
         self._spent: deque[tuple[float, Class, int]] = deque()
         self.paid = 0
         """Requests paid for so far."""
+        self._answer_s = 0.0
 
     async def ticket(self, purpose: Class, requests: int, *, worth: int = 1) -> Ticket:
         """Wait until so many requests (of `worth` units each) may be sent, and pay for them all at once.
@@ -171,6 +178,15 @@ class Purse:
         """Seconds until this source's pace allows so many requests; `hurried` ones may overdraw it."""
         overdraw = self._limit * OVERDRAFT if hurried else 0.0
         return self.credit.wait_s(cost, self.clock(), dearest=dearest, overdraw=overdraw)
+
+    def note_answer(self, took_s: float) -> None:
+        """An answer took so long."""
+        self._answer_s += (took_s - self._answer_s) * SETTLED
+
+    @property
+    def fastest_per_s(self) -> float:
+        """Requests a second that can be sent one after the other, as fast as the host answers."""
+        return 1 / self._answer_s if self._answer_s > 0 else math.inf
 
     def spent(self) -> dict[str, int]:
         """What this source paid for in the last window, by class."""

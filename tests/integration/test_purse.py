@@ -1,6 +1,7 @@
 """Paying for requests: charges for a whole sweep, late ones anew, pace, blocks, and an end to waiting."""
 
 import asyncio
+import math
 from typing import Any
 
 import pytest
@@ -138,6 +139,18 @@ async def test_the_pace_is_the_budgets_and_hurry_has_an_end(
     assert ahead == 40 * OVERDRAFT
     clock.now += 5 / per_s
     assert mine.wait_s(1, dearest=1) == 0.0
+
+
+async def test_how_fast_the_host_answers_is_learned(connection: Connection, keys: Keys, clock: Clock) -> None:
+    """A source asks for no more than it can send one after the other; a slow one leaves the rest to others."""
+    mine = purse(connection, keys, clock)
+    assert mine.fastest_per_s == math.inf
+    ticket = await mine.ticket("sweep", 20)
+    for _ in range(20):
+        await ticket.use()
+        clock.now += 0.5
+        await ticket.answered()
+    assert mine.fastest_per_s == pytest.approx(1 / 0.5, rel=0.05)
 
 
 async def test_what_was_spent_is_told_by_class_for_one_window(

@@ -156,6 +156,7 @@ def test_a_list_that_cannot_be_read_is_tried_for_one_request_and_less_often() ->
     assert choice is not None
     assert (choice.what, choice.cost) == ("sweep", 1)
     assert made.demand().most_per_s < 0.05
+    assert made.demand(fastest_per_s=0.01).most_per_s == 0.01
 
 
 def test_without_details_only_lists_are_read() -> None:
