@@ -142,7 +142,7 @@ async def test_the_pace_is_the_budgets_and_hurry_has_an_end(
 
 
 async def test_how_fast_the_host_answers_is_learned(connection: Connection, keys: Keys, clock: Clock) -> None:
-    """A source asks for no more than it can send one after the other; a slow one leaves the rest to others."""
+    """A source asks for no more than it can send one after the other; a slow one leaves the rest."""
     mine = purse(connection, keys, clock)
     assert mine.fastest_per_s == math.inf
     ticket = await mine.ticket("sweep", 20)
