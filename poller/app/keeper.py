@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from poller.errors import Conflict, Fenced, PollerError, StoreError
+from poller.errors import Conflict, Fenced, PollerError, StoreError, StoreRefused
 from poller.store.leases import Leases
 
 LOOK_S = 0.25
@@ -42,6 +42,8 @@ class Keeper:
     stop_s: float = FINISH_S
     """How long work may take to finish when the service ends; then it is cut off, as by a kill."""
     holds: bool = False
+    refused: str = ""
+    """Why Redis will not have it worked on here, such as state of a newer poller; empty while it does."""
     _anew: asyncio.Event = field(default_factory=asyncio.Event)
     _worked_s: float = 0.0
     """How long it held the lease the last time."""
@@ -52,12 +54,14 @@ class Keeper:
         while not stop.is_set():
             try:
                 worked = await self._once(stop)
+                self.refused = ""
                 pause_s = SHORTEST_PAUSE_S if worked else LOOK_S
             except (Fenced, Conflict) as exc:
                 log.info("lease.lost", unit=self.name, reason=str(exc))
                 pause_s = LOOK_S
             except PollerError as exc:
                 pause_s = self._after_fault(pause_s)
+                self.refused = str(exc) if isinstance(exc, StoreRefused) else ""
                 log.warning("unit.stopped", unit=self.name, reason=str(exc), again_in_s=pause_s)
             except Exception:
                 pause_s = self._after_fault(pause_s)

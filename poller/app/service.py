@@ -103,7 +103,7 @@ class Service:
             ticking=clockwork.ticking or not clockwork.started,
             silent_s=clockwork.silent_s if clockwork.started else 0.0,
             restarts=clockwork.restarts,
-            reasons=tuple(self.reasons),
+            reasons=(*self.reasons, *(keeper.refused for keeper in self.keepers if keeper.refused)),
             held={keeper.name: keeper.holds for keeper in self.keepers},
         )
 
@@ -133,7 +133,7 @@ class Service:
         """Wait for Redis as long as it takes; one that cannot be used is refused at once.
 
         Raises:
-            StoreRefused: the server is too old, or evicts keys.
+            StoreRefused: the server is too old, or evicts keys; or a newer poller wrote a source's state.
         """
         pause_s = FIRST_PAUSE_S
         while not stop.is_set():
@@ -141,6 +141,7 @@ class Service:
                 info = await self.connection.check()
                 for name in self.settings.sources:
                     await snapshots.register(self.connection, self.keys, name)
+                    await Snapshots(self.connection, self.keys, name, fence=0).open()
                 if self._alone:
                     await inherit(self.connection, self.keys, [keeper.key for keeper in self.keepers])
             except StoreUnavailable as exc:

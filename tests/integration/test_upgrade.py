@@ -1,13 +1,17 @@
 """State that another version wrote: a newer poller re-bases it in silence, an older one leaves it alone."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import home, inside
+from waiting import wait_until
 from watching import Watched, drum
 
 from poller.errors import StoreRefused
 from poller.model import dumps, loads
+from poller.simulators import Options, serve
 from poller.simulators.drum import World
 from poller.store.connection import Connection
 from poller.store.keys import STATE_VERSION, Keys
@@ -44,12 +48,17 @@ def in_its_own_way(view: Any) -> Any:
 async def everything(connection: Connection) -> dict[bytes, Any]:
     """Every key of the source but its lease, with what it holds."""
     redis: Any = connection.commands
-    found: dict[bytes, Any] = {}
-    for key in sorted(await redis.keys("*")):
-        kind = await redis.type(key)
-        if not key.endswith(b":lease"):
-            found[key] = await (redis.xrange(key) if kind == b"stream" else redis.hgetall(key))
-    return found
+    read = {b"stream": redis.xrange, b"hash": redis.hgetall, b"string": redis.get}
+    names = sorted(key for key in await redis.keys("*{acme}*") if not key.endswith(b":lease"))
+    return {key: await read[await redis.type(key)](key) for key in names}
+
+
+@pytest.fixture
+async def store(redis_url: str) -> AsyncIterator[Connection]:
+    """The real server, as a service uses it."""
+    opened = Connection.open(redis_url)
+    yield opened
+    await opened.close()
 
 
 async def baselined(sim: Any, watched: Watched) -> None:
@@ -158,3 +167,47 @@ async def test_an_older_poller_refuses_newer_state_and_writes_nothing(connection
             "run the newer poller, or another redis.prefix"
         )
         assert await everything(connection) == before
+
+
+async def test_a_service_does_not_start_on_newer_state(
+    tmp_path: Path, redis_url: str, store: Connection
+) -> None:
+    """Exit 69, the reason on its last line, and nothing of the source was touched."""
+    async with serve("drum", options=Options(records=12)) as sim:
+        given = {"acme": {"base_url": sim.url, "token": sim.token}}
+        async with home(tmp_path, sources=given, redis={"url": redis_url}) as place:
+            first = await place.run()
+            await wait_until(lambda: first.logged("source.swept", complete=True), "a sweep", 20)
+            first.terminate()
+            assert await first.end() == 0
+            await written_by(store, STATE_VERSION + 1)
+            before, asked = await everything(store), len(sim.requests)
+            second = await place.run()
+            assert await second.end() == 69
+            assert f"its state has version {STATE_VERSION + 1}" in second.words(1)
+            assert "run the newer poller" in second.words(1)
+            assert await everything(store) == before
+            assert len(sim.requests) == asked
+
+
+async def test_an_older_replica_that_runs_is_unready_and_leaves_the_source_alone(redis_url: str) -> None:
+    """When it gets the lease of a source with newer state it gives it back, and says why it is not ready."""
+    async with serve("drum", options=Options(records=12)) as sim:
+        given = {"acme": {"kind": "drum", "base_url": sim.url, "token": sim.token, "budget": "100000/5m"}}
+        async with inside(redis_url, sources=given) as (service, connection):
+            redis: Any = connection.commands
+            head, lease = Keys().head("acme"), Keys().source_lease("acme")
+
+            async def has_begun() -> bool:
+                return bool(await redis.hget(head, "memory"))
+
+            await wait_until(has_begun, "a first commit", 20)
+            await written_by(connection, STATE_VERSION + 1)
+            await redis.hincrby(lease, "fence", 1)  # another one took over, and has died
+
+            def is_refused() -> bool:
+                return any("its state has version" in reason for reason in service.pulse().reasons)
+
+            await wait_until(is_refused, "word of the newer state", 20)
+            assert await redis.hget(head, "state") == str(STATE_VERSION + 1).encode()
+            assert not service.pulse().held["source/acme"]
