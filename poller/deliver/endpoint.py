@@ -17,7 +17,7 @@ from poller.model import Event
 from poller.store.connection import Connection
 from poller.store.keys import Keys
 from poller.store.letters import Meta
-from poller.store.queue import Outcome, Queue
+from poller.store.queue import Orders, Outcome, Queue
 
 from . import retry
 from .filters import wanted_by, wants_source
@@ -75,6 +75,7 @@ class Endpoint:
         self._workers: list[asyncio.Task[None]] = []
         self._next_start = self._last_start = self._last_tick = 0.0
         self._ticks = 0
+        self._clear = False
         self._queue = Queue(connection, keys, endpoint=settings.name, fence=fence)
         self._journal = Journal(settings=settings, queue=self._queue, on_attempt=on_attempt)
         self._intake = Intake(
@@ -188,14 +189,10 @@ class Endpoint:
     async def _tick(self) -> None:
         now, keeper, intake = self._now(), self._keeper, self._intake
         orders = await keeper.load(now=now)
+        self._clear = keeper.has_obeyed(orders)  # nothing is read or sent before an order is carried out
         await intake.open(up_since=keeper.health.up_since)
-        if not keeper.has_obeyed(orders):
-            keeper.obey(orders, now=now)
-            if orders.skip:
-                await intake.skip(orders.skip)
-            await intake.reload()
-            if orders.want == "enabled":
-                self._board.pull_forward(latest=now)
+        if not self._clear:
+            await self._carry_out(orders, now=now)
         if now < self._last_tick - JUMP_S:
             keeper.clock_went_back(now=now)
             self._board.pull_forward(latest=now + retry.longest_wait_s(self.settings.schedule_s))
@@ -206,6 +203,16 @@ class Endpoint:
         await intake.flush()
         await self._now_and_then()
         self._stir()
+
+    async def _carry_out(self, orders: Orders, *, now: float) -> None:
+        # What is passed over is so in Redis before the order counts as obeyed: a crash in between repeats it.
+        if orders.skip:
+            await self._intake.skip(orders.skip)
+        await self._intake.reload()
+        self._keeper.obey(orders, now=now)
+        if orders.want == "enabled":
+            self._board.pull_forward(latest=now)
+        self._clear = True
 
     async def _keep(self) -> None:
         await self._keeper.save()
@@ -237,7 +244,7 @@ class Endpoint:
 
     async def _read(self) -> bool:
         health = self._keeper.health
-        if not self._keeper.loaded or health.disabled:
+        if not self._clear or health.disabled:
             return False
         held = health.probing or health.doubtful or health.open_at() > self._now()
         return await self._intake.read(most=1 if held else None)
@@ -253,7 +260,7 @@ class Endpoint:
 
     def _launch(self) -> bool:
         now, health = self._now(), self._keeper.health
-        if not self._keeper.loaded or health.disabled or now < health.open_at():
+        if not self._clear or health.disabled or now < health.open_at():
             return False
         slow = health.probing or health.doubtful
         if slow and (self._flights or _ahead(self._last_start + HESITATION_S, now, HESITATION_S)):
@@ -277,19 +284,12 @@ class Endpoint:
         return min(self._tick_s, *(moment - now for moment in moments if moment > now), self._tick_s)
 
     async def _fly(self, item: Item, *, probe: bool) -> None:
-        event = item.event or await self._load(item)
+        event = item.event or await self._intake.load(item)
         if event is None:
             self._board.remove(item)
             return
         answer = await self._post(event)
         await self._conclude(item, event, answer, probe=probe)
-
-    async def _load(self, item: Item) -> Event | None:
-        body = await self._patience().keep(lambda: self._queue.body(item.source, item.place))
-        meta = item.meta
-        if body is None:
-            return None
-        return Event(id=meta.id, type=meta.type, subject=meta.subject, time=meta.time, body=body)
 
     async def _post(self, event: Event) -> Answer:
         settings = self.settings

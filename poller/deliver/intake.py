@@ -61,6 +61,7 @@ class Intake:
         self._spawn, self._changed = spawn, changed
         self._followed: list[str] = []
         self._sources: dict[str, Source] = {}
+        self._skipped = ""
         self._log = structlog.get_logger().bind(endpoint=queue.endpoint)
 
     @property
@@ -86,9 +87,8 @@ class Intake:
         waiting = await self._queue.waiting(name)
         entries = await self._queue.fetch(name, place.holes) if place.holes else []
         lane = Lane.at(name, place)
-        patience = Patience(endpoint=self._queue.endpoint, chance=self._chance)
         stamp = f"{self._queue.fence}.{int(self._chance() * 2**52):x}"
-        source = Source(lane, Settler(self._queue, lane, patience=patience, stamp=stamp), recovery)
+        source = Source(lane, Settler(self._queue, lane, patience=self._patience(), stamp=stamp), recovery)
         self._lose(source, len(place.holes) - len(entries))
         for letter in waiting:
             self._await(name, letter, up_since=up_since)
@@ -124,8 +124,12 @@ class Intake:
         except TimeoutError as exc:
             msg = f"Redis did not answer a read within {READ_DEADLINE_S:g} s"
             raise StoreUnavailable(msg) from exc
-        await self._take_all(entries)
+        # Where a lane was put elsewhere meanwhile, what was read of it does not go on from there.
+        await self._take_all([each for each in entries if self._goes_on(each.source, after[each.source])])
         return True
+
+    def _goes_on(self, name: str, after: str) -> bool:
+        return self._sources[name].lane.read_to == after
 
     def _has_room(self, source: Source, limit: int) -> bool:
         at_hand = len(source.lane.outstanding)
@@ -135,8 +139,6 @@ class Intake:
         parked: dict[str, list[Item]] = {}
         for entry in entries:
             source = self._sources[entry.source]
-            if position(entry.place) <= position(source.lane.read_to):
-                continue  # the lane was put elsewhere while we read
             item = self._take(source, entry, ordinal=source.lane.step(entry.place))
             if item and self._board.is_behind_a_failure(item):
                 parked.setdefault(entry.source, []).append(item)
@@ -171,6 +173,14 @@ class Intake:
         for item in items:
             if not item.gone and not item.flying:
                 self._board.store(item)
+
+    async def load(self, item: Item) -> Event | None:
+        """Read an event that waits, for as long as Redis takes to answer; None if it waits no more."""
+        body = await self._patience().keep(lambda: self._queue.body(item.source, item.place))
+        return None if body is None else Letter(item.place, item.meta, body).event
+
+    def _patience(self) -> Patience:
+        return Patience(endpoint=self._queue.endpoint, chance=self._chance)
 
     # --- settling -----------------------------------------------------------------------
 
@@ -300,19 +310,31 @@ class Intake:
             self._board.postpone(item, due=letter.at)
 
     async def skip(self, upto: str) -> None:
-        """Pass over everything up to an entry; what waits for it becomes a dead letter that can be resent."""
+        """Pass over everything up to an entry; what waits for it becomes a dead letter that can be resent.
+
+        When this returns Redis has it. What is under way at that moment is not called back. The caller sees
+        to it that nothing is read or sent meanwhile.
+        """
+        if upto == self._skipped:
+            return
         for name, source in self._sources.items():
-            lane, now = source.lane, self._now()
-            if position(upto) > position(lane.read_to):
-                facts = await self._queue.facts(name)
-                left = await self._queue.range(name, after=upto, upto="+", count=MOST_WAITING)
-                lane.read_to, lane.ordinal = upto, facts.added - len(left)
+            await self._move_on(source.lane, upto)
             items = [
                 item
                 for item in self._board
                 if item.source == name and not item.flying and item.key[0] <= position(upto)
             ]
-            await self._bury(source, items, now=now)
+            await self._bury(source, items, now=self._now())
+            await source.settler.flush()
+        self._skipped = upto
+
+    async def _move_on(self, lane: Lane, upto: str) -> None:
+        # Never past the stream's end: a place beyond it is what a lost tail looks like.
+        facts = await self._queue.facts(lane.source)
+        goal = min(upto, facts.last, key=position)
+        left = await self._queue.range(lane.source, after=goal, upto=facts.last, count=MOST_WAITING)
+        if position(goal) > position(lane.read_to):
+            lane.read_to, lane.ordinal = goal, facts.added - len(left)
 
     async def _bury(self, source: Source, items: Sequence[Item], *, now: float) -> None:
         outcomes = []
@@ -321,6 +343,8 @@ class Intake:
             if body is not None:
                 item.meta.died, item.meta.why = now, "skipped"
                 outcomes.append(Outcome("dead", item.place, now, item.meta, body))
+            elif not item.stored:
+                outcomes.append(Outcome("done", item.place))  # it may be on its way to wait in Redis
             source.lane.let_go(item)
             self._board.remove(item)
         if outcomes:
