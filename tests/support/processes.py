@@ -264,10 +264,11 @@ async def inside(
     url: str,
     *,
     swept: Callable[[str, Swept], None] = lambda *_: None,
+    redis: Mapping[str, Any] | None = None,
     **tables: Any,
 ) -> AsyncIterator[tuple[Service, Connection]]:
     """A replica in this process, for what has to be seen from within; `tables` are the settings."""
-    given = Settings.model_validate({"redis": {"url": url, "lease": "2s"}, **tables})
+    given = Settings.model_validate({"redis": {"url": url, "lease": "2s", **(redis or {})}, **tables})
     connection, stop = Connection.open(url), asyncio.Event()
     service = Service(given, connection, ears=Ears(swept=[swept]))
     running = asyncio.create_task(service.run(stop))
