@@ -11,7 +11,7 @@ import typer
 
 from poller.app.front import house_of
 from poller.app.wiring import redis_url
-from poller.config import Settings
+from poller.config import Settings, rows
 from poller.errors import SettingsError
 from poller.store import embedded
 from poller.store.connection import Connection
@@ -37,6 +37,8 @@ class Store:
     settings: Settings
     connection: Connection
     keys: Keys
+    server: str = ""
+    """Where Redis is, as it may be shown; the embedded server's is what `subscribe` takes."""
 
     @property
     def house(self) -> House:
@@ -55,10 +57,12 @@ async def reached(settings: Settings) -> AsyncIterator[Store]:
     Raises:
         StoreUnavailable: no redis.url is set, and nothing runs in data_dir.
     """
-    url = redis_url(settings) or await embedded.attached(settings.data_dir)
+    named = redis_url(settings)
+    url = named or await embedded.attached(settings.data_dir)
+    shown = next(str(row.value) for row in rows(settings) if row.setting == "redis.url") if named else url
     connection = Connection.open(url)
     try:
-        yield Store(settings, connection, Keys(settings.redis.prefix))
+        yield Store(settings, connection, Keys(settings.redis.prefix), shown)
     finally:
         await connection.close()
 

@@ -15,14 +15,18 @@ from .root import ConfigOption, JsonOption, app
 @app.command()
 def status(ctx: typer.Context, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Say how every source and webhook stands; exit 1 if one is not well."""
-    seen = with_store(ctx, config, look)
+    seen, server = with_store(ctx, config, _look)
     well = seen.well and bool(seen.sources)
     if as_json:
-        show_json({**seen.model_dump(mode="json"), "well": well})
+        show_json({**seen.model_dump(mode="json"), "well": well, "redis": server})
     else:
-        _show(seen)
+        _show(seen, server)
     if not well:
         raise typer.Exit(UNWELL)
+
+
+async def _look(store: Store) -> tuple[Overview, str]:
+    return await look(store), store.server
 
 
 async def look(store: Store) -> Overview:
@@ -30,7 +34,8 @@ async def look(store: Store) -> Overview:
     return await store.house.look()
 
 
-def _show(seen: Overview) -> None:
+def _show(seen: Overview, server: str) -> None:
+    say(f"redis      {server}")
     names = ", ".join(f"{name} ({span(silent)} ago)" for name, silent in seen.replicas.items())
     say(f"replicas   {names or 'none is alive: start one with `poller run`'}")
     for source in seen.sources:

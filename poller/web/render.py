@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 import jinja2
 import msgspec
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
@@ -63,6 +63,16 @@ def _dotted(type_: str) -> Markup:
     return Markup("<wbr>").join(part for part in re.split(r"(?<=[._])", type_))
 
 
+def _coded(text: str) -> Markup:
+    """A sentence whose `commands` are shown as such."""
+    parts = [escape(part) for part in text.split("`")]
+    if len(parts) % 2 == 0:
+        return escape(text)
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if at % 2 else part for at, part in enumerate(parts)
+    )
+
+
 ENVIRONMENT = jinja2.Environment(
     loader=jinja2.FunctionLoader(_source),
     autoescape=True,
@@ -80,6 +90,7 @@ ENVIRONMENT.filters.update(
     plural=words.plural,
     many=words.many,
     dotted=_dotted,
+    coded=_coded,
     whole=_whole,
     opened=opened,
     line=words.line_of,

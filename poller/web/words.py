@@ -1,6 +1,6 @@
 """States, spans and events as people say them. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
@@ -12,6 +12,8 @@ _STEPS = ((90, 1, "s"), (90 * 60, 60, "min"), (36 * 3600, 3600, "h"), (float("in
 SHOWN = 3
 """Changed fields on a line; the rest is counted."""
 WIDEST = 80
+STAMPS = frozenset({"date_updated", "updated_at", "update_time", "stage_change_time"})
+"""Fields that move with every other one."""
 
 GOOD = frozenset({"won", "completed", "released", "resumed", "recovered", "baseline_completed"})
 BAD = frozenset({"lost", "removed", "suspended", "held", "disabled", "failing"})
@@ -146,9 +148,17 @@ def money(deal: Mapping[str, Any]) -> str:
 def _moved(data: Mapping[str, Any]) -> str:
     previous, new = data.get("previous") or {}, data.get("object") or {}
     names = [name for name in data.get("changed") or () if name in previous]
-    told = [f"{name}: {short(previous[name])} → {short(new.get(name))}" for name in names[:SHOWN]]
-    more = len(names) - SHOWN
+    shown = _telling(names)[:SHOWN]
+    told = [f"{name}: {short(previous[name])} → {short(new.get(name))}" for name in shown]
+    more = len(names) - len(shown)
     return ", ".join(told) + (f", {more} more" if more > 0 else "")
+
+
+def _telling(names: Sequence[str]) -> list[str]:
+    """What says most first: no id beside its name, and when the row was written last of all."""
+    named = {name.rpartition("_")[0] for name in names if name.endswith(("_name", "_label"))}
+    kept = [name for name in names if name.removesuffix("_id") not in named]
+    return sorted(kept, key=STAMPS.__contains__)
 
 
 def short(value: Any) -> str:
