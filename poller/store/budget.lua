@@ -4,7 +4,8 @@
 -- log: sorted set; member token/index/class/cost, score = the last moment (ms) at which that request
 --   can reach the host: its deadline, then its answer. It counts for one window longer than that.
 -- state: hash; rule:SOURCE = limit, window, when named, by whom, how many takes; claim:SOURCE:CLASS =
---   since when, how many units, until when; until, shut, probe, streak, opened, factor, lowered: the block.
+--   since when, how many units, until when; units = class, how many, … of all that is in the log, so that
+--   nobody adds it up; until, shut, probe, streak, opened, factor, lowered: the block.
 
 local RULE_LIFE = 3600000
 local STATE_LIFE = 86400000
@@ -17,7 +18,7 @@ local LONGEST_BLOCK = 1800000
 local log, state = KEYS[1], KEYS[2]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('ZCARD', log) -- a key of another type fails here, before the first write
+local entries_now = redis.call('ZCARD', log) -- a key of another type fails here, before the first write
 
 local has = {}
 local raw = redis.call('HGETALL', state)
@@ -54,6 +55,57 @@ end
 
 local function cost_of(member)
     return tonumber(string.match(member, '/(%d+)$'))
+end
+
+local function by_class(members)
+    local sums = {}
+    for _, member in ipairs(members) do
+        local class = string.match(member, '/(%l+)/%d+$')
+        sums[class] = (sums[class] or 0) + cost_of(member)
+    end
+    return sums
+end
+
+-- Units of all that is in the log, by class.
+local function charged()
+    if not has.units then
+        return by_class(redis.call('ZRANGE', log, 0, -1))
+    end
+    local sums, kept = {}, words(has.units)
+    for i = 1, #kept, 2 do
+        sums[kept[i]] = tonumber(kept[i + 1])
+    end
+    return sums
+end
+
+local function keep_charged(sums)
+    local out = {}
+    for class, units in pairs(sums) do
+        if units > 0 then
+            out[#out + 1] = class .. ' ' .. whole(units)
+        end
+    end
+    set('units', table.concat(out, ' '))
+end
+
+-- Add to what is in the log, or take from it.
+local function charge(units, sign)
+    local sums = charged()
+    for class, count in pairs(units) do
+        sums[class] = (sums[class] or 0) + sign * count
+    end
+    keep_charged(sums)
+end
+
+-- Forget what left the longest window.
+local function purge(longest)
+    local before = whole(now - longest)
+    local gone = redis.call('ZRANGEBYSCORE', log, '-inf', before)
+    if #gone == 0 then
+        return
+    end
+    redis.call('ZREMRANGEBYSCORE', log, '-inf', before)
+    charge(by_class(gone), -1)
 end
 
 -- The server's clock went back: move everything with it, or the host would be left alone for that long.
@@ -130,28 +182,40 @@ local function cap(rule, class, cost, part)
     return math.min(rule.limit, math.max(most, cost))
 end
 
-local function used(window)
-    local after = '(' .. whole(now - window)
-    if not has.weighted then
-        return redis.call('ZCOUNT', log, after, '+inf')
+-- Units that count in a window, by class: all but what has left it.
+local function used_by_class(window)
+    local sums = charged()
+    local gone = redis.call('ZRANGEBYSCORE', log, '-inf', whole(now - window))
+    for class, units in pairs(by_class(gone)) do
+        sums[class] = sums[class] - units
     end
+    return sums
+end
+
+local function used(window)
     local sum = 0
-    for _, member in ipairs(redis.call('ZRANGEBYSCORE', log, after, '+inf')) do
-        sum = sum + cost_of(member)
+    for _, units in pairs(used_by_class(window)) do
+        sum = sum + units
     end
     return sum
 end
 
 -- In how many ms `units` will have left the log, if what is on its way is answered now.
 local function until_freed(window, units)
-    local entries = redis.call('ZRANGEBYSCORE', log, '(' .. whole(now - window), '+inf', 'WITHSCORES')
-    for i = 1, #entries, 2 do
-        units = units - cost_of(entries[i])
-        if units <= 0 then
-            return math.min(tonumber(entries[i + 1]), now) + window - now + 1
+    local from, after = 0, '(' .. whole(now - window)
+    while true do
+        local entries = redis.call('ZRANGEBYSCORE', log, after, '+inf', 'WITHSCORES', 'LIMIT', from, 50)
+        if #entries == 0 then
+            return window
         end
+        for i = 1, #entries, 2 do
+            units = units - cost_of(entries[i])
+            if units <= 0 then
+                return math.min(tonumber(entries[i + 1]), now) + window - now + 1
+            end
+        end
+        from = from + 50
     end
-    return window
 end
 
 local function keep(longest, deadline)
@@ -199,7 +263,7 @@ local function take(source, limit, window, class, n, cost, deadline, token, who,
     end
     name_rule(source, limit, window, who, takes)
     local rules, longest = rules_alive()
-    redis.call('ZREMRANGEBYSCORE', log, '-inf', whole(now - longest))
+    purge(longest)
     keep(longest, 0)
     for _, each in ipairs(rules) do
         if cost > each.limit then
@@ -246,10 +310,8 @@ local function take(source, limit, window, class, n, cost, deadline, token, who,
     for i = 0, n - 1 do
         redis.call('ZADD', log, whole(now + deadline), token .. '/' .. i .. '/' .. class .. '/' .. cost)
     end
+    charge({[class] = need}, 1)
     keep(longest, deadline)
-    if cost > 1 then
-        set('weighted', 1)
-    end
     if has[mine] then
         drop(mine)
     end
@@ -280,12 +342,13 @@ end
 
 -- A charge that the server forgot (the tail of its AOF) counts again, a whole window from now.
 local function restore(longest, members)
+    local added = {}
     for _, member in ipairs(members) do
-        redis.call('ZADD', log, 'NX', whole(now), member)
-        if cost_of(member) > 1 then
-            set('weighted', 1)
+        if redis.call('ZADD', log, 'NX', whole(now), member) == 1 then
+            added[#added + 1] = member
         end
     end
+    charge(by_class(added), 1)
     keep(longest, 0)
     return #members
 end
@@ -346,14 +409,12 @@ local function usage(limit, window)
             limit = math.min(limit, rule.limit)
         end
     end
-    local units, out = {}, {}
-    for _, member in ipairs(redis.call('ZRANGEBYSCORE', log, '(' .. whole(now - window), '+inf')) do
-        local class = string.match(member, '/(%l+)/%d+$')
-        units[class] = (units[class] or 0) + cost_of(member)
-    end
-    for class, sum in pairs(units) do
-        out[#out + 1] = class
-        out[#out + 1] = sum
+    local out = {}
+    for class, units in pairs(used_by_class(window)) do
+        if units > 0 then
+            out[#out + 1] = class
+            out[#out + 1] = units
+        end
     end
     local rule = {limit = limit, window = window}
     local mood = 'open'
@@ -377,8 +438,14 @@ local function rest(from)
 end
 
 local op = ARGV[1]
+if entries_now == 0 then
+    has.units = nil -- the log ended by itself
+end
 if op == 'usage' then
     return usage(tonumber(ARGV[2]), tonumber(ARGV[3]))
+end
+if not has.units then
+    keep_charged(charged())
 end
 follow_clock()
 if op == 'take' then

@@ -27,6 +27,7 @@ class Ask:
     process: int
     cls: Class
     n: int
+    cost: int
     deadline_ms: int
     arrives: float
     answered: float
@@ -40,6 +41,7 @@ asks = st.builds(
     process=st.integers(0, 2),
     cls=st.sampled_from(["sweep", "confirm", "detail"]),
     n=st.integers(1, 8),
+    cost=st.sampled_from([1, 1, 1, 2, 5]),
     deadline_ms=st.integers(1, 3000),
     arrives=st.floats(0, 1),
     answered=st.floats(0, 1),
@@ -73,7 +75,18 @@ class World:
                 when, _, what = heapq.heappop(self._queue)
                 clock.move_to(when / 1000)
                 await self._happen(when, budgets, *what)
+                await self._charges(store)
         await store.close()
+
+    async def _charges(self, store: Connection) -> None:
+        """What is kept of all charges is what adding them up gives."""
+        log, state = Keys().budget("h", "e"), Keys().blocked("h", "e")
+        found: dict[bytes, int] = {}
+        for member in await store.commands.zrange(log, 0, -1):
+            _, _, cls, cost = member.split(b"/")
+            found[cls] = found.get(cls, 0) + int(cost)
+        words = (await store.commands.hget(state, "units") or b"").split()
+        assert dict(zip(words[::2], map(int, words[1::2]), strict=True)) == found
 
     def _budget(self, store: Connection, source: str) -> Budget:
         window_s = self.window_ms / 1000
@@ -90,7 +103,8 @@ class World:
 
     async def _ask(self, now: float, budgets: list[Budget], ask: Ask, tries: int) -> None:
         budget = budgets[ask.process]
-        reply = await budget.take(ask.cls, n=ask.n, deadline_s=ask.deadline_ms / 1000)
+        cost = min(ask.cost, self.limit)
+        reply = await budget.take(ask.cls, n=ask.n, cost=cost, deadline_s=ask.deadline_ms / 1000)
         if isinstance(reply, Grant):
             for index in range(len(reply)):
                 self._send(now, budget, reply, index, ask)
@@ -101,7 +115,8 @@ class World:
         # The requests of one grant follow each other, the last one just before the deadline at worst.
         turn = (index + ask.arrives) / len(grant)
         arrives = now + turn * ask.deadline_ms
-        self.at(arrives, "arrive")
+        for _ in range(min(ask.cost, self.limit)):
+            self.at(arrives, "arrive")
         if not ask.lost:
             self.at(
                 arrives + ask.answered * (now + ask.deadline_ms - arrives), "answer", budget, grant, index
