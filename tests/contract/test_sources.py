@@ -1,94 +1,20 @@
 """What every source must do, whatever its API is: one suite over the registry, against its simulator."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from decimal import Decimal
-from typing import Any
 
 import pytest
+from given import GIVEN, HERE, first_of, ids, read, source
 from watching import FreeTicket
 
 from poller.errors import BadAnswer, Refused, Unreachable, UpstreamError
 from poller.model import Deal
-from poller.simulators import Options, serve
 from poller.watch.events import Known
 from poller.watch.sources import SOURCES, Account, Source
 from poller.watch.sources.base import Missing, Page, Reading, decoded
-from poller.watch.upstream import Upstream
 
-RECORDS = 40
 MEANINGS = (None, "open", "won", "lost")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Given:
-    """What the suite has to know of one API: a line for each source."""
-
-    unknown: str
-    """An id that no record has."""
-    small_pages: Mapping[str, Any]
-    """Switches of the simulator under which a list has several pages."""
-    change: Callable[[Any], str]
-    """Give an order that changes one record of the first list; its id."""
-    forbid: Callable[[Any], Any]
-    """Give the order after which the token is refused with 401 or 403."""
-
-
-def changed(entries: Any) -> str:
-    """The id of the record that an order was about."""
-    (entry, *_) = entries
-    record: str = entry.subject.partition("/")[2]
-    return record
-
-
-def open_deal(sim: Any) -> int:
-    """A deal that can be edited."""
-    rows = [row for name, row in sim.world.rows.items() if name.startswith("deal/")]
-    return min(row.id for row in rows if not (row.archived or row.deleted))
-
-
-GIVEN: Mapping[str, Given] = {
-    "drum": Given(
-        unknown="999999",
-        small_pages={"items_cap": 7},
-        change=lambda sim: changed(sim.orders.update(101, name="Otherwise")),
-        forbid=lambda sim: sim.orders.archive_user(),
-    ),
-    "close": Given(
-        unknown="oppo_thereisnosuch",
-        small_pages={"limit_cap": 7, "rate_limit": None},
-        change=lambda sim: changed(sim.orders.update(next(iter(sim.world.rows)), note="Otherwise")),
-        forbid=lambda sim: sim.order("deactivate_user"),
-    ),
-    "pipedrive": Given(
-        unknown="999999",
-        small_pages={"page_most": 7},
-        change=lambda sim: changed(sim.orders.update(open_deal(sim), title="Otherwise")),
-        forbid=lambda sim: sim.orders.expire_token(),
-    ),
-}
-HERE = sorted(SOURCES.keys() & GIVEN.keys())
-
-
-@asynccontextmanager
-async def source(kind: str, *, token: str = "", pages: bool = True) -> AsyncIterator[tuple[Any, Source]]:
-    """A simulator, and a source of its kind with its token or another."""
-    switches = GIVEN[kind].small_pages if pages else {}
-    async with serve(kind, options=Options(records=RECORDS, seed=4), **switches) as sim:
-        made, secret = SOURCES[kind], token or sim.token
-        upstream = Upstream(base_url=sim.url, auth=made.auth(secret), timeout_s=2)
-        built = made(Account(name="acme", base_url=sim.url, token=secret), upstream)
-        try:
-            yield sim, built
-        finally:
-            await built.close()
-
-
-async def read(of: Source, name: str, *, since: str = "") -> list[Page]:
-    """A list to its end."""
-    async with aclosing(of.pages(name, size=500, ticket=FreeTicket(), since=since)) as pages:
-        return [page async for page in pages]
 
 
 async def believe(of: Source, name: str) -> None:
@@ -102,16 +28,6 @@ async def exhaust(pages: AsyncIterator[Page]) -> None:
     """Read on to the end."""
     async for _ in pages:
         continue
-
-
-def ids(pages: list[Page]) -> list[str]:
-    """The ids of all pages, in their order."""
-    return [record_id for page in pages for record_id in page.ids]
-
-
-async def first_of(of: Source, name: str) -> str:
-    """The id of one record of a list."""
-    return ids(await read(of, name))[0]
 
 
 def test_every_source_is_in_the_suite() -> None:
@@ -342,3 +258,72 @@ async def test_a_cursor_that_means_nothing_reads_everything(kind: str) -> None:
         whole, found = await read(of, name), await read(of, name, since="what is this?")
         assert sorted(ids(found)) == sorted(ids(whole))
         assert all(page.whole for page in found)
+
+
+# --- pages ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rows", ["one page", "the last page full", "the last page of one", "one a page"])
+@pytest.mark.parametrize("kind", HERE)
+async def test_wherever_a_page_ends_the_list_is_whole(kind: str, rows: str) -> None:
+    """First page, last page, past the end: the same records however the server cuts them."""
+    async with source(kind, pages=False) as (sim, of):
+        for name in of.lists:
+            sim.set(**{GIVEN[kind].cap: 100})
+            found = sorted(ids(await read(of, name)))
+            half = len(found) // 2
+            cuts = {"one page": len(found), "the last page full": half, "one a page": 1}
+            sim.set(**{GIVEN[kind].cap: cuts.get(rows, len(found) - 1)})
+            assert len(found) == 2 * half or rows != "the last page full"
+            pages = await read(of, name)
+            assert sorted(ids(pages)) == found
+            assert all(page.ids for page in pages[:1])
+
+
+@pytest.mark.parametrize("kind", HERE)
+async def test_an_empty_list_is_a_page_without_records(kind: str) -> None:
+    """Not a fault, and not nothing: the sweep was complete."""
+    async with source(kind) as (sim, of):
+        sim.set(faults=("empty",), fault_rate=1.0)
+        for name in of.lists:
+            pages = await read(of, name)
+            assert pages
+            assert ids(pages) == []
+            assert all(page.whole for page in pages)
+
+
+# --- what is paid -----------------------------------------------------------------------------------
+
+
+class CountedTicket(FreeTicket):
+    """Counts how often it was used, whatever that cost."""
+
+    uses = 0
+
+    async def use(self, cost: int = 1) -> None:
+        """Always allowed, and noted."""
+        assert cost >= 1
+        self.uses += 1
+        await super().use(cost)
+
+
+@pytest.mark.parametrize("kind", HERE)
+async def test_every_request_is_paid_from_its_ticket(kind: str) -> None:
+    """Names, logs, pages past the end, refusals and faults too: the host counts them all."""
+    async with source(kind) as (sim, of):
+        ticket = CountedTicket()
+        for name in of.lists:
+            async with aclosing(of.pages(name, size=500, ticket=ticket)) as pages:
+                record_id = ids([page async for page in pages])[0]
+            await of.read(name, record_id, ticket=ticket)
+            await of.read(name, GIVEN[kind].unknown, ticket=ticket)
+            assert ticket.uses == len(sim.requests)
+        for fault in ("http502", "reset", "html200"):
+            sim.fail_next(fault)
+            with pytest.raises(UpstreamError):
+                await of.read(of.lists[0], record_id, ticket=ticket)
+        GIVEN[kind].forbid(sim)
+        with pytest.raises(Refused):
+            await of.read(of.lists[0], record_id, ticket=ticket)
+        assert ticket.uses == len(sim.requests)
+        assert ticket.spent >= ticket.uses
