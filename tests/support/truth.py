@@ -283,9 +283,10 @@ def unmatched(entries: list[Any], got: list[dict[str, Any]]) -> tuple[list[str],
 
 def _standing(suffixes: list[str]) -> list[str]:
     """What must be told of several transitions: a removal that stands, and a win that was none before."""
+    if suffixes[-1] == "removed":
+        return ["removed"]
     steps = [each for each in suffixes if each in ("won", "lost", "reopened")]
-    won = bool(steps) and steps[-1] == "won" and steps[0] != "reopened"
-    return [*(["won"] if won else []), *(["removed"] if suffixes[-1] == "removed" else [])]
+    return ["won"] if steps and steps[-1] == "won" and steps[0] != "reopened" else []
 
 
 def _by_subject(told: Iterable[Told]) -> dict[str, list[str]]:
