@@ -106,6 +106,7 @@ def judge(score: Score, mode: str, report: dict[str, Score], *, recall: bool = T
     score.events.clear()
     report[mode] = score
     assert score.invented == []
+    assert score.misdated == []
     assert score.missed == [] or not recall
 
 

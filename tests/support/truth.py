@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from tales import ECHOES, QUIET, broken, plain
@@ -28,6 +29,8 @@ class Score:
     told: int = 0
     missed: list[str] = field(default_factory=list)
     invented: list[str] = field(default_factory=list)
+    misdated: list[str] = field(default_factory=list)
+    """Events whose moments do not lie around what they tell."""
     events: list[dict[str, Any]] = field(default_factory=list)
     windows: int = 0
     owed: set[Told] = field(default_factory=set)
@@ -209,6 +212,7 @@ async def settle(watched: Watched, sim: Any, start: int, *, cycles: int, score: 
     score.told += len(got)
     score.missed += missed
     score.invented += invented
+    score.misdated += misdated(entries, got)
 
 
 async def cycle(watched: Watched, subjects: list[str] | None = None) -> None:
@@ -279,6 +283,23 @@ def unmatched(entries: list[Any], got: list[dict[str, Any]]) -> tuple[list[str],
             if not any(kind.endswith(f".{stands}") for kind in have):
                 missed.append(f"{stands} {subject}")
     return missed, invented
+
+
+def misdated(entries: list[Any], got: list[dict[str, Any]]) -> list[str]:
+    """Events that are dated before or after every transition of their kind that they may tell of."""
+    found = []
+    for event in got:
+        told = (event["type"], event["subject"])
+        moments = [entry.at for entry in entries if (entry.type, entry.subject) == told]
+        after, before = (moment(event, name) for name in ("not_before", "not_after"))
+        if moments and not any(after <= at <= before for at in moments):
+            found.append(f"{' '.join(told)} between {after:.3f} and {before:.3f}, not at {moments}")
+    return found
+
+
+def moment(event: dict[str, Any], name: str) -> float:
+    """One bound of an event (Unix seconds)."""
+    return datetime.fromisoformat(event["data"]["observed"][name]).timestamp()
 
 
 def _standing(suffixes: list[str]) -> list[str]:
