@@ -83,7 +83,7 @@ def _height(count: int, top: int) -> float:
 
 def share_curve(points: Sequence[tuple[float, float]], *, now: float, hours: int = 24) -> Curve:
     """Shares (0 to 1) over the last hours as a line and the area under it."""
-    if not points:
+    if len(points) < 2:  # one point is no line
         return Curve("", "", 0.0, 0.0)
     start, span_s = now - hours * 3600, hours * 3600
     drawn = [

@@ -44,7 +44,9 @@ def _source(name: str) -> str:
 
 def _whole(value: Any) -> str:
     """A value in a table: text as it is, the name first of what has one, what is nested deeper as JSON."""
-    if isinstance(value, dict) and value.get("name") and not any(map(_nested, value.values())):
+    if isinstance(value, list) and value and all(map(_named, value)):
+        return ", ".join(map(_whole, value))
+    if _named(value):
         rest = ", ".join(f"{key} {words.full(item)}" for key, item in value.items() if key != "name")
         return f"{value['name']} ({rest})" if rest else str(value["name"])
     if isinstance(value, list) and value and not any(map(_nested, value)):
@@ -52,6 +54,10 @@ def _whole(value: Any) -> str:
     if _nested(value):
         return msgspec.json.format(dumps(value), indent=2 if len(value) > 3 else 0).decode()
     return words.full(value)
+
+
+def _named(value: Any) -> bool:
+    return isinstance(value, dict) and bool(value.get("name")) and not any(map(_nested, value.values()))
 
 
 def _nested(value: Any) -> bool:

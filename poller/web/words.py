@@ -155,10 +155,9 @@ def _moved(data: Mapping[str, Any]) -> str:
 
 
 def _telling(names: Sequence[str]) -> list[str]:
-    """What says most first: no id beside its name, and when the row was written last of all."""
+    """What tells something: no id beside its name, and not when the row was written."""
     named = {name.rpartition("_")[0] for name in names if name.endswith(("_name", "_label"))}
-    kept = [name for name in names if name.removesuffix("_id") not in named]
-    return sorted(kept, key=STAMPS.__contains__)
+    return [name for name in names if name not in STAMPS and name.removesuffix("_id") not in named]
 
 
 def short(value: Any) -> str:

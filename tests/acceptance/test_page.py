@@ -1,9 +1,10 @@
 """The page in a real browser, over the real service and a simulated CRM."""
 
 import asyncio
+import random
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +15,19 @@ import pytest
 from browsing import SCHEMES, WIDTHS, Tab, browser, faults, overflow, shoot, tab
 from commands import SECRET, crm
 from hookside import Receiver, receiving
+from redis.asyncio import Redis
 from waiting import wait_until
 from website import TOKEN
 
 from poller import log
 from poller.app import Ears, serve
 from poller.config import Settings
+from poller.model import fields_of
 from poller.simulators.drum import DEMO_TOKEN
+from poller.store.keys import Keys
+from poller.watch.events import Bounds, Known, make
+
+KEYS = Keys()
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(180)]
 
@@ -41,8 +48,10 @@ class Running:
 
 
 @asynccontextmanager
-async def running(redis_url: str, *, sources: bool = True, token: str = TOKEN) -> AsyncIterator[Running]:
-    """The whole service in this loop, its first reading done."""
+async def running(
+    redis_url: str, *, sources: bool = True, token: str = TOKEN, **more: Mapping[str, Any]
+) -> AsyncIterator[Running]:
+    """The whole service in this loop, its first reading done; `more` are further endpoints."""
     log.configure(level="error", secrets=())
     async with crm(records=90) as world, receiving(Receiver()) as receiver:
         acme = {
@@ -58,7 +67,7 @@ async def running(redis_url: str, *, sources: bool = True, token: str = TOKEN) -
                 "redis": {"url": redis_url},
                 "web": {"port": 0, "token": token},
                 "sources": {"acme": acme} if sources else {},
-                "webhooks": {"billing": billing} if sources else {},
+                "webhooks": {"billing": billing, **more} if sources else {},
             }
         )
         urls: list[str] = []
@@ -270,13 +279,22 @@ async def test_by_keyboard(redis_url: str) -> None:
 
 async def test_every_page_is_accessible_and_fits(redis_url: str) -> None:
     """axe-core finds nothing at both widths and schemes; nothing is too wide; no policy is broken."""
-    async with running(redis_url) as here, browser() as opened:
+    async with AsyncExitStack() as stack:
+        broken = await stack.enter_async_context(receiving(Receiver(always=500)))
+        archive = {
+            "url": broken.url,
+            "schedule": ["0s"],
+            "allow_private": ["127.0.0.0/8"],
+            "secrets": [SECRET],
+        }
+        here = await stack.enter_async_context(running(redis_url, archive=archive))
+        opened = await stack.enter_async_context(browser())
         deals = opportunities(here.crm)
         here.crm.orders.win(deals[0])
         here.crm.orders.update(
             deals[1], amount="31500.00", name="A name that goes on for long enough to be folded"
         )
-        await wait_until(lambda: len(here.receiver.got) >= 2, "deliveries", 20)
+        await wait_until(lambda: len(here.receiver.got) >= 2 and len(broken.got) >= 2, "deliveries", 20)
         place = await _place(opened, here.url)
         pages = {
             "overview": "/",
@@ -286,6 +304,7 @@ async def test_every_page_is_accessible_and_fits(redis_url: str) -> None:
             "source": "/sources/acme",
             "webhooks": "/webhooks",
             "webhook": "/webhooks/billing",
+            "failing": "/webhooks/archive",
             "recover": "/webhooks/billing/recover?since=1h",
             "login": "/login",
             "missing": "/events/acme/1-0",
@@ -302,11 +321,57 @@ async def test_every_page_is_accessible_and_fits(redis_url: str) -> None:
                     assert [each for each in page.complaints if "404" not in each] == []
 
 
-async def _place(opened: Any, url: str) -> str:
+async def _place(opened: Any, url: str, type_: str = "*.updated") -> str:
     async with tab(opened, url) as page:
-        await page.go("/events?type=*.updated")
+        await page.go(f"/events?type={type_}")
         href = await page.page.locator("li.event a.main").first.get_attribute("href")
         return str(href).rpartition("/")[2]
+
+
+async def test_the_pictures_of_the_readme(redis_url: str) -> None:
+    """A day of a lively account, as deploy/screenshots shows it: PAGE_SHOTS=deploy/screenshots makes them."""
+    slack = {"format": "slack", "events": ["*.won"], "allow_private": ["127.0.0.0/8"]}
+    async with AsyncExitStack() as stack:
+        channel = await stack.enter_async_context(receiving(Receiver()))
+        await _lived(redis_url)
+        here = await stack.enter_async_context(running(redis_url, sales={**slack, "url": channel.url}))
+        opened = await stack.enter_async_context(browser())
+        deals = iter(opportunities(here.crm))
+        for _ in range(3):
+            here.crm.orders.update(next(deals), amount="31500.00")
+        here.crm.orders.win(next(deals))
+        here.crm.orders.lose(next(deals))
+        await wait_until(lambda: channel.got and len(here.receiver.got) >= 5, "deliveries", 20)
+        async with tab(opened, here.url, width=1100) as page:
+            await page.go("/")
+            await until(page, "details at most", within_s=30)
+            assert "Everything is well" in await page.page.inner_text("main")
+            await shoot(page, "overview", whole=False)
+        place = await _place(opened, here.url, "*.won")
+        async with tab(opened, here.url, width=1100, scheme="dark") as page:
+            await page.go(f"/events/acme/{place}")
+            await until(page, "delivered")
+            await shoot(page, "event", whole=False)
+
+
+async def _lived(redis_url: str) -> None:
+    """Put a day of events into the stream, as poller would have."""
+    chance, now = random.Random(5), time.time()
+    names = ["won", "lost", "created", "updated", "status_changed"]
+    async with Redis.from_url(redis_url) as client:
+        await client.sadd(KEYS.sources(), "acme")
+        for at in sorted(now - 3700 - 82_000 * chance.random() for _ in range(240)):
+            suffix = chance.choices(names, [2, 1, 3, 6, 5])[0]
+            event = make(
+                Known(),
+                source="/drum/acme",
+                subject=f"opportunity/{chance.randrange(100, 190)}",
+                type_=f"drum.opportunity.{suffix}",
+                bounds=Bounds(at - 30, at - 1),
+                object_={"id": 1, "name": "Brand Refresh"},
+                detected_at=at,
+            )
+            await client.xadd(KEYS.events("acme"), dict(fields_of(event)), id=f"{int(at * 1000)}-*")
 
 
 async def test_stop_while_somebody_looks(redis_url: str, tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ async def overflow(tab_: Tab) -> int:
     return int(await tab_.page.evaluate("document.documentElement.scrollWidth - innerWidth"))
 
 
-async def shoot(tab_: Tab, name: str) -> None:
-    """Keep a picture of the whole page, where somebody wants to see it."""
+async def shoot(tab_: Tab, name: str, *, whole: bool = True) -> None:
+    """Keep a picture of the whole page or of what a window shows, where somebody wants to see it."""
     if folder := os.environ.get("PAGE_SHOTS"):
-        await tab_.page.screenshot(path=f"{folder}/{name}.png", full_page=True)
+        await tab_.page.screenshot(path=f"{folder}/{name}.png", full_page=whole)
