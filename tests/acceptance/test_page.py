@@ -49,7 +49,13 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    redis_url: str, *, sources: bool = True, token: str = TOKEN, **more: Mapping[str, Any]
+    redis_url: str,
+    *,
+    sources: bool = True,
+    token: str = TOKEN,
+    every: str = "200ms",
+    budget: str = "60000/5m",
+    **more: Mapping[str, Any],
 ) -> AsyncIterator[Running]:
     """The whole service in this loop, its first reading done; `more` are further endpoints."""
     log.configure(level="error", secrets=())
@@ -58,8 +64,8 @@ async def running(
             "kind": "drum",
             "token": DEMO_TOKEN,
             "base_url": world.url,
-            "every": "200ms",
-            "budget": "60000/5m",
+            "every": every,
+            "budget": budget,
         }
         billing = {"url": receiver.url, "secrets": [SECRET], "allow_private": ["127.0.0.0/8"]}
         settings = Settings.model_validate(
@@ -334,7 +340,8 @@ async def test_the_pictures_of_the_readme(redis_url: str) -> None:
     async with AsyncExitStack() as stack:
         channel = await stack.enter_async_context(receiving(Receiver()))
         await _lived(redis_url)
-        here = await stack.enter_async_context(running(redis_url, sales={**slack, "url": channel.url}))
+        sales = {**slack, "url": channel.url}
+        here = await stack.enter_async_context(running(redis_url, every="2s", budget="1800/5m", sales=sales))
         opened = await stack.enter_async_context(browser())
         deals = iter(opportunities(here.crm))
         for _ in range(3):
