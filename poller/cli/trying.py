@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -10,8 +11,7 @@ from poller.app.wiring import endpoint_of
 from poller.config import Settings
 from poller.deliver import signing
 from poller.deliver.filters import wants_type
-from poller.deliver.outbound import Outbound
-from poller.deliver.settings import EndpointSettings
+from poller.deliver.settings import EndpointSettings, outbound_for
 from poller.deliver.trial import TEST_TYPE, Trial, send
 from poller.errors import SettingsError
 from poller.model import Event
@@ -66,7 +66,7 @@ async def tried(settings: Settings, name: str, type_: str, *, now: float) -> dic
         event = example_of(type_, endpoint=name, now=now)
     except Refused as exc:
         raise SettingsError([str(exc)]) from exc
-    outbound = Outbound(url=endpoint.url, concurrency=1, allow_private=endpoint.allow_private)
+    outbound = outbound_for(replace(endpoint, concurrency=1))
     try:
         async with patience(f"waiting for {endpoint.host}"):
             trial = await send(endpoint, event, outbound=outbound, now=now)

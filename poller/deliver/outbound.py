@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, TypeAlias
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -25,6 +25,8 @@ Address: TypeAlias = IPv4Address | IPv6Address
 DEADLINE_S = 15.0
 MOST_READ = 16 * 1024
 MOST_KEPT = 4 * 1024
+SHORTEST_CUT = 3
+MASK = b"***"
 RESOLVED_FOR_S = 60
 IDLE_FOR_S = 1.8
 """Shorter than what common servers allow (gunicorn 2 s, Node and uvicorn 5 s): a connection that the
@@ -189,11 +191,14 @@ class Outbound:
         url: str,
         concurrency: int,
         allow_private: Iterable[Network] = (),
+        hidden: Sequence[str] = (),
         monotonic: Callable[[], float] = lambda: asyncio.get_running_loop().time(),
         lookup: AbstractResolver | None = None,
         deadline_s: float = DEADLINE_S,
         tls: ssl.SSLContext | bool = True,
     ) -> None:
+        """`hidden` texts are blanked in what is kept of an answer: some say back what they were sent."""
+        self._hidden = [each for text in hidden for each in _spellings(text)]
         self._guard = Guard(tuple(allow_private))
         self._url = URL(url)
         self._monotonic = monotonic
@@ -228,7 +233,7 @@ class Outbound:
             status=answer.status,
             fault=answer.fault,
             detail=answer.detail,
-            excerpt=answer.excerpt,
+            excerpt=_blanked(answer.excerpt, self._hidden),
             retry_after=answer.retry_after,
             ms=took,
         )
@@ -259,6 +264,21 @@ async def _read(response: aiohttp.ClientResponse) -> Answer:
         excerpt=bytes(kept),
         retry_after=response.headers.get("Retry-After"),
     )
+
+
+def _spellings(text: str) -> list[bytes]:
+    """A text as it stands, and as it stands in a URL or out of one."""
+    found = {each.encode() for each in (text, quote(text, safe=""), unquote(text))}
+    return sorted(found, key=len, reverse=True)
+
+
+def _blanked(said: bytes, hidden: Sequence[bytes]) -> bytes:
+    for secret in hidden:
+        said = said.replace(secret, MASK)
+        # What is kept may end in the midst of it.
+        cut = next((n for n in range(len(secret) - 1, SHORTEST_CUT, -1) if said.endswith(secret[:n])), 0)
+        said = said[: len(said) - cut]
+    return said
 
 
 _FAULTS: Sequence[tuple[type[BaseException] | tuple[type[BaseException], ...], str]] = (

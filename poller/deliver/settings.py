@@ -3,11 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from . import retry
 from .formats import RATES_PER_S
 from .outbound import Network, Outbound
+
+SHORTEST_SECRET = 6
+"""Shorter words are no secrets, and would blank half of an answer."""
+LONG_SEGMENT = 20
+"""A part of a path as long as this is taken for a token."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +39,16 @@ class EndpointSettings:
     def host(self) -> str:
         """The only part of the URL that may be shown."""
         return urlsplit(self.url).hostname or ""
+
+    @property
+    def hidden(self) -> tuple[str, ...]:
+        """What is sent to the endpoint and nobody else may see: header values, and what its URL proves by."""
+        parts = urlsplit(self.url)
+        told = [word for value in self.headers.values() for word in value.split()]
+        told += [value for _, value in parse_qsl(parts.query)]
+        shortest = SHORTEST_SECRET if self.format == "slack" else LONG_SEGMENT
+        told += [each for each in parts.path.split("/") if len(each) >= shortest]
+        return tuple(sorted({each for each in told if len(each) >= SHORTEST_SECRET}, key=len, reverse=True))
 
     @property
     def interval_s(self) -> float:
@@ -73,4 +88,9 @@ class Gauges:
 
 def outbound_for(settings: EndpointSettings) -> Outbound:
     """Open the connections of an endpoint."""
-    return Outbound(url=settings.url, concurrency=settings.concurrency, allow_private=settings.allow_private)
+    return Outbound(
+        url=settings.url,
+        concurrency=settings.concurrency,
+        allow_private=settings.allow_private,
+        hidden=settings.hidden,
+    )

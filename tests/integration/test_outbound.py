@@ -14,6 +14,7 @@ from aiohttp.abc import AbstractResolver
 from hookside import LOOPBACK, Got, Receiver, receiving
 
 from poller.deliver.outbound import MOST_KEPT, MOST_READ, Answer, Outbound
+from poller.deliver.settings import EndpointSettings, outbound_for
 
 PRIVATE = (
     "127.0.0.1 10.0.0.1 169.254.169.254 192.168.1.1 172.16.0.1 100.64.0.1 168.63.129.16 192.0.0.192".split()
@@ -314,6 +315,28 @@ async def test_no_failure_shows_the_url() -> None:
         except ValueError:
             continue
         assert "SECRET" not in got.detail
+
+
+async def test_what_a_receiver_says_back_is_blanked() -> None:
+    """Header values, queries and long parts of the path are not in what is kept of its answer, cut or not."""
+
+    async def parrot(request: web.Request, got: Got) -> web.StreamResponse:
+        told = f"{request.headers['x-key']} {request.path_qs} "
+        filler = "." * (MOST_KEPT - len(told) - 9)  # so that "header-ca" is the last that is kept
+        return web.Response(text=f"{told}{filler}header-canary", status=500)
+
+    async with receiving(Receiver(always=parrot)) as receiver:
+        settings = EndpointSettings(
+            name="hook",
+            url=f"{receiver.url}?key=query%2Fcanary",
+            headers={"x-key": "Bearer header-canary"},
+            allow_private=LOOPBACK,
+        )
+        outbound = outbound_for(settings)
+        said = (await outbound.post(body=b"{}", headers=settings.headers)).excerpt
+        await outbound.close()
+    assert said.startswith(b"*** *** /hook?key=*** ...")
+    assert said.endswith(b"...")
 
 
 async def test_requests_carry_our_name_and_no_cookies() -> None:
