@@ -10,6 +10,8 @@ from fnmatch import fnmatchcase
 import pytest
 import realserver
 import structlog
+from cluster import Cluster
+from cluster import start as start_cluster
 from fakeredis import FakeAsyncRedis, FakeServer
 from faults import Measured, table
 from hypothesis import HealthCheck, settings
@@ -106,6 +108,31 @@ def real_server() -> Iterator[RealServer]:
     server = realserver.start()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def six_servers() -> Iterator[Cluster]:
+    """One cluster for the session (with xdist: for each worker)."""
+    cluster = start_cluster()
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture
+async def cluster(six_servers: Cluster) -> Cluster:
+    """Three masters, three replicas, whole and emptied."""
+    await six_servers.heal()
+    six_servers.flush()
+    return six_servers
+
+
+@pytest.fixture(params=["one server", pytest.param("cluster", marks=pytest.mark.full)])
+def ground(request: pytest.FixtureRequest) -> Cluster | None:
+    """What the same test stands on: one server (None), and a cluster, of which a master may be killed."""
+    if request.param == "one server":
+        return None
+    found: Cluster = request.getfixturevalue("cluster")
+    return found
 
 
 @pytest.fixture

@@ -94,6 +94,7 @@ class Intake:
             self._await(name, letter, up_since=up_since)
         for entry in entries:
             self._take(source, entry, ordinal=0)
+        await self._look_at(source)  # before the first read: that one moves past what was trimmed
         self._sources[name] = source
         self._spawn(source.settler)
         self._changed()
@@ -206,16 +207,19 @@ class Intake:
 
     async def look(self) -> None:
         """See whether a stream has lost what was not read yet, or is not the one it was."""
-        for name, source in self._sources.items():
-            lane = source.lane
-            read_to = lane.read_to
-            facts = await self._queue.facts(name)
-            if position(facts.last) < position(read_to):
-                await self._go_back(source, facts)
-            elif lane.read_to == read_to and facts.first and position(facts.first) > position(read_to):
-                self._lose(source, facts.trimmed - lane.ordinal)
-                lane.ordinal = max(lane.ordinal, facts.trimmed)
-            source.known = facts.last
+        for source in self._sources.values():
+            await self._look_at(source)
+
+    async def _look_at(self, source: Source) -> None:
+        lane = source.lane
+        read_to = lane.read_to
+        facts = await self._queue.facts(lane.source)
+        if position(facts.last) < position(read_to):
+            await self._go_back(source, facts)
+        elif lane.read_to == read_to and facts.first and position(facts.first) > position(read_to):
+            self._lose(source, facts.trimmed - lane.ordinal)
+            lane.ordinal = max(lane.ordinal, facts.trimmed)
+        source.known = facts.last
 
     async def _go_back(self, source: Source, facts: StreamFacts) -> None:
         # Redis lost its tail, or the stream was born again: what comes now may have lower ids than we read.

@@ -328,7 +328,8 @@ def key_of(args: Sequence[Any]) -> Any:
         case "XREAD" | "XREADGROUP":
             return args[args.index(b"STREAMS") + 1]
         case name:
-            return None if name.partition(" ")[0] in KEYLESS else args[1]
+            keyless = len(args) < 2 or name.partition(" ")[0] in KEYLESS
+            return None if keyless else args[1]
 
 
 def _together(commands: Iterable[Command]) -> list[list[Command]]:

@@ -5,13 +5,14 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from cluster import Cluster
 from faultproxy import FaultProxy, fault_proxy
 from realserver import RealServer
 from staging import staged
 
 pytestmark = pytest.mark.full
 
-QUICK, LONG = 50, 200
+ON_A_CLUSTER, QUICK, LONG = 4, 50, 200
 AT_ONCE, BLOWS_A_WINDOW = 20, 4
 Figures = Callable[..., None]
 
@@ -19,11 +20,12 @@ Figures = Callable[..., None]
 @pytest.mark.fault(1)
 @pytest.mark.timeout(1800)
 async def test_kill_9_at_random_moments(
-    tmp_path: Path, pytestconfig: pytest.Config, figures: Figures
+    tmp_path: Path, ground: Cluster | None, pytestconfig: pytest.Config, figures: Figures
 ) -> None:
     """The process dies at any moment of its work and is started again on the same directory: all is well."""
-    most = LONG if pytestconfig.getoption("--long") else QUICK
-    async with staged(tmp_path) as stage:
+    most = LONG if pytestconfig.getoption("--long") else ON_A_CLUSTER if ground else QUICK
+    url = ground.url if ground else ""
+    async with staged(tmp_path, redis_url=url, ours=url) as stage:
         while stage.blows < most:
             window = stage.tale.live(AT_ONCE)
             for _ in range(BLOWS_A_WINDOW):
@@ -37,18 +39,21 @@ async def test_kill_9_at_random_moments(
 @pytest.mark.fault(3)
 @pytest.mark.timeout(1800)
 async def test_kill_9_of_the_server_too(
-    tmp_path: Path, pytestconfig: pytest.Config, figures: Figures
+    tmp_path: Path, ground: Cluster | None, pytestconfig: pytest.Config, figures: Figures
 ) -> None:
-    """The server dies with its poller or without it: what its file lost is found again, under the same id."""
-    most = 40 if pytestconfig.getoption("--long") else 6
-    async with staged(tmp_path, seed=4) as stage:
+    """The server dies with its poller or without it: what was lost is found again, under the same id."""
+    most = 40 if pytestconfig.getoption("--long") else 2 if ground else 6
+    url = ground.url if ground else ""
+    async with staged(tmp_path, redis_url=url, ours=url, seed=4) as stage:
         while stage.blows < most:
             window = stage.tale.live(AT_ONCE)
-            await stage.moments.strike(stage.place.kill_server)
+            await stage.moments.strike(ground.kill_master if ground else stage.place.kill_server)
             if stage.blows % 2:
                 stage.running.kill()
                 await stage.restart()
             stage.blows += 1
+            if ground:
+                await ground.heal()
             stage.tale.forget()
             await stage.tale.settle(window)
         figures(stage.told(await stage.end()), rounds=stage.blows)

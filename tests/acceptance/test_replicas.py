@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cluster import Cluster
 from gate import Gate, gated
 from processes import Home, Running, home
 from realserver import RealServer
@@ -32,7 +33,7 @@ class Pair:
     """Two replicas, two accounts of which one lives, an endpoint, and who holds what."""
 
     sim: Any
-    places: list[tuple[Home, Gate]]
+    places: list[tuple[Home, Gate | None]]
     tale: Tale
     receiver: Receiver
     leases: Leases
@@ -75,7 +76,9 @@ class Pair:
 
     def gate(self, running: Running) -> Gate:
         """The way of this one to Redis."""
-        return next(gate for place, gate in self.places if place.settings.parent == running.log.parent)
+        return next(
+            gate for place, gate in self.places if gate and place.settings.parent == running.log.parent
+        )
 
     def other(self, pid: int) -> Running:
         """The one that is not this."""
@@ -94,17 +97,17 @@ class Pair:
 
 
 @asynccontextmanager
-async def paired(folder: Path, server: RealServer) -> AsyncIterator[Pair]:
-    """Two replicas that share the work, each with a way of its own to the same Redis."""
+async def paired(folder: Path, server: RealServer | Cluster) -> AsyncIterator[Pair]:
+    """Two replicas that share the work, each with a way of its own to the same Redis; a cluster has none."""
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         sim = await enter(serve("drum", options=Options(records=40, seed=21)))
         still = await enter(serve("drum", options=Options(records=10, seed=22)))
         receiver = await enter(receiving())
-        places: list[tuple[Home, Gate]] = []
+        places: list[tuple[Home, Gate | None]] = []
         for name in ("one", "two"):
             (folder / name).mkdir()
-            gate = await enter(gated(server.socket))
+            gate = await enter(gated(server.socket)) if isinstance(server, RealServer) else None
             place = await enter(
                 home(
                     folder / name,
@@ -113,7 +116,7 @@ async def paired(folder: Path, server: RealServer) -> AsyncIterator[Pair]:
                         for source, each in (("acme", sim), ("beta", still))
                     },
                     receiver=receiver.url,
-                    redis={"url": gate.url, "lease": f"{LEASE_S:g}s"},
+                    redis={"url": (gate or server).url, "lease": f"{LEASE_S:g}s"},
                 )
             )
             places.append((place, gate))
@@ -130,11 +133,11 @@ async def paired(folder: Path, server: RealServer) -> AsyncIterator[Pair]:
 
 
 async def test_a_death_is_taken_over_within_the_lease_and_a_second(
-    tmp_path: Path, redis_url: str, real_server: RealServer
+    tmp_path: Path, redis_url: str, real_server: RealServer, ground: Cluster | None
 ) -> None:
     """kill -9 of either replica: the other holds all of its work within lease + 1 s, and nothing is lost."""
     took_s = []
-    async with paired(tmp_path, real_server) as pair:
+    async with paired(tmp_path, ground or real_server) as pair:
         for turn in range(2):
             window = pair.tale.live(AT_ONCE)
             held = await pair.shared()

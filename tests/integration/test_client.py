@@ -10,11 +10,13 @@ from pathlib import Path
 
 import consumer
 import pytest
-import redis.asyncio
+from cluster import Cluster
+from realserver import RealServer
 from waiting import wait_until
 
 from poller import Message, subscribe
 from poller.model import Event, fields_of
+from poller.store.cluster import Client
 from poller.store.keys import Keys
 from poller.watch.events import Bounds, Known, make
 from poller.watch.sources.drum import KINDS
@@ -40,7 +42,7 @@ class Desk:
     """Puts events into streams as poller does, and looks at a group."""
 
     def __init__(self, url: str) -> None:
-        self.redis = redis.asyncio.Redis.from_url(url)
+        self.redis = Client(url, timeout_s=5, most=10)
 
     async def put(self, *events: Event, source: str = "acme") -> None:
         await self.redis.sadd(KEYS.sources(), source)
@@ -55,11 +57,19 @@ class Desk:
 
 
 @pytest.fixture
+def redis_url(ground: Cluster | None, real_server: RealServer) -> str:
+    """One server, and a cluster, in whose slots the streams lie scattered."""
+    if ground is None:
+        real_server.flush()
+    return (ground or real_server).url
+
+
+@pytest.fixture
 async def desk(redis_url: str):
     """A server with streams."""
     made = Desk(redis_url)
     yield made
-    await made.redis.aclose()
+    await made.redis.disconnect()
 
 
 async def taken(url: str, count: int, **how: object) -> list[Message]:

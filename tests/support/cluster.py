@@ -2,8 +2,9 @@
 
 import shutil
 import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,8 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from waiting import wait_until
 
 MASTERS = 3
+ACME = b"{acme}"
+"""What all keys of the source acme are placed by."""
 NODE_TIMEOUT_S = 2.0
 READY_S = 30.0
 """How long a cluster may take to agree on a busy machine."""
@@ -80,19 +83,31 @@ class Cluster:
 
     @property
     def url(self) -> str:
-        """As redis.url: a replica, which outlives the death of any master, and only shows the way."""
-        return next(node.url for node in self.nodes if node.lives and not node.leads)
+        """As redis.url: a replica of another master than acme's, so that it outlives that one's death."""
+        acme = key_slot(ACME)
+        others = (nodes for first, last, *nodes in self.slots() if not first <= acme <= last)
+        _, replica, *_ = next(others)
+        return self._at(replica).url
 
     def masters(self) -> list[Node]:
         """Those that lead and live."""
         return [node for node in self.nodes if node.leads]
 
-    def master_of(self, key: str) -> Node:
-        """Who has a key now, as a living master says."""
-        slots = self.masters()[0].ask("SLOTS")
-        slot = key_slot(key.encode())
-        port = next(int(owner[1]) for first, last, owner, *_ in slots if first <= slot <= last)
-        return next(node for node in self.nodes if node.port == port)
+    def slots(self) -> list[Any]:
+        """First and last slot, master, replicas, as a living master says."""
+        return list(self.masters()[0].ask("SLOTS"))
+
+    def master_of(self, key: bytes = ACME) -> Node:
+        """Who has a key now."""
+        slot = key_slot(key)
+        return self._at(next(master for first, last, master, *_ in self.slots() if first <= slot <= last))
+
+    def _at(self, told: list[Any]) -> Node:
+        return next(node for node in self.nodes if node.port == int(told[1]))
+
+    def kill_master(self) -> None:
+        """kill -9 of the master that has all of acme's keys."""
+        self.master_of().kill()
 
     def flush(self) -> None:
         """Forget every key and every script."""
@@ -111,43 +126,53 @@ class Cluster:
         )
 
     async def heal(self) -> None:
-        """Start what was killed again, and wait until all is as it was."""
+        """Wait until replicas have taken over, start what was killed again, wait until all is as it was."""
+        await wait_until(lambda: len(self.masters()) == MASTERS, "a replica to take over", READY_S)
         for node in self.nodes:
-            node.start()
+            node.start()  # not before: a master that comes back empty would have its replica forget all
         await wait_until(self.is_whole, "the cluster to be whole", READY_S)
 
-
-@asynccontextmanager
-async def clustered() -> AsyncIterator[Cluster]:
-    """Have a cluster while the block runs."""
-    nodes: list[Node] = []
-    try:
-        for port, bus in _free_ports(2 * MASTERS):
-            nodes.append(Node(port, bus, realserver.start(*_options(port, bus))))
-        cluster = Cluster(nodes)
-        await _join(nodes)
-        await wait_until(cluster.is_whole, "the cluster to be whole", READY_S)
-        yield cluster
-    finally:
-        for node in nodes:
+    def stop(self) -> None:
+        """Leave nothing of it."""
+        for node in self.nodes:
             with suppress(OSError):
                 node.end()
 
 
-async def _join(nodes: list[Node]) -> None:
+def start() -> Cluster:
+    """Start six servers, make them a cluster, and wait until it is whole: about three seconds."""
+    cluster = Cluster([])
+    try:
+        for port, bus in _free_ports(2 * MASTERS):
+            cluster.nodes.append(Node(port, bus, realserver.start(*_options(port, bus))))
+        _join(cluster.nodes)
+        _wait(cluster.is_whole, "to be whole")
+    except BaseException:
+        cluster.stop()
+        raise
+    return cluster
+
+
+def _join(nodes: list[Node]) -> None:
     first, *others = nodes
     for node in others:
         first.ask("MEET", "127.0.0.1", node.port, node.bus)
-
-    def is_known() -> bool:
-        return all(b"cluster_known_nodes:%d" % len(nodes) in each.ask("INFO") for each in nodes)
-
-    await wait_until(is_known, "the nodes to know each other", READY_S)
+    known = b"cluster_known_nodes:%d\r" % len(nodes)
+    _wait(lambda: all(known in each.ask("INFO") for each in nodes), "to know its nodes")
     share = -(-REDIS_CLUSTER_HASH_SLOTS // MASTERS)
     for at, master in enumerate(nodes[:MASTERS]):
         last = min((at + 1) * share, REDIS_CLUSTER_HASH_SLOTS) - 1
         master.ask("ADDSLOTSRANGE", at * share, last)
         nodes[MASTERS + at].ask("REPLICATE", master.ask("MYID").decode())
+
+
+def _wait(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + READY_S
+    while not condition():
+        if time.monotonic() > deadline:
+            msg = f"the cluster did not come {what} within {READY_S:g} s"
+            raise RuntimeError(msg)
+        time.sleep(0.02)
 
 
 def _options(port: int, bus: int) -> list[str]:

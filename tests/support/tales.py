@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from processes import Home
 from receiver import Receiver
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from waiting import wait_until
 
@@ -22,6 +21,7 @@ from poller.model import canonical, dumps, loads
 from poller.simulators.drum import Agency
 from poller.simulators.drum.fields import DELIVERABLE_NOISE, RECORD_NOISE, TASK_NOISE
 from poller.simulators.life import Life
+from poller.store.cluster import Client
 from poller.store.keys import Keys
 
 SETTLE_S = 30.0
@@ -165,13 +165,13 @@ class Tale:
         if url is None:
             return self._events
         start = "-" if self._last == "-" else f"({self._last}"
-        client: Any = Redis.from_url(url, socket_timeout=2)
+        client: Any = Client(url, timeout_s=2, most=1)
         try:
             found = await client.xrange(Keys().events(self.source), start, "+")
         except (RedisError, OSError):
             return self._events
         finally:
-            await client.aclose()
+            await client.disconnect()
         if found:
             self._last = found[-1][0].decode()
         for _, fields in found:
@@ -186,13 +186,13 @@ class Tale:
 
     async def ask(self, request: Mapping[str, Any]) -> None:
         """Leave an operator's request, as the commands do; lost where the server is away."""
-        client: Any = Redis.from_url(self.url or self.home.server_url() or "", socket_timeout=2)
+        client: Any = Client(self.url or self.home.server_url() or "", timeout_s=2, most=1)
         try:
             await client.rpush(Keys().requests(self.source), dumps(request))
         except (RedisError, OSError):
             return
         finally:
-            await client.aclose()
+            await client.disconnect()
 
     async def told(self) -> Counter[Told]:
         """How often each type was told of each subject, the source's own events apart."""
