@@ -60,10 +60,14 @@ class Unreachable(UpstreamError):
 
 
 class Limited(UpstreamError):
-    """The host asks to be left alone; `retry_after` is in seconds, or None where it named no time."""
+    """The host asks to be left alone; `retry_after` is in seconds, or None where it named no time.
 
-    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+    `why` is what its answer said, without the time; empty where there was none.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None, why: str = "") -> None:
         self.retry_after = retry_after
+        self.why = why
         super().__init__(message)
 
 

@@ -20,6 +20,7 @@ from poller.store.letters import Counts, EndpointState
 from poller.store.snapshots import Snapshots
 from poller.watch.ledger import Memory, remembered
 from poller.watch.sources import SOURCES
+from poller.web.words import span
 
 from .reckoning import Allowance, Load, reckon, requests_of
 from .wiring import purse_of
@@ -87,6 +88,10 @@ class SourceStanding:
     budget: Usage
     """Of its host, which other sources may share."""
     window_s: float
+    unit: str
+    """What the budget counts: requests, or tokens."""
+    limited: str
+    """What the host said when it last refused."""
     reported_at: float | None
 
 
@@ -194,6 +199,8 @@ class Inspector:
             spent={str(cls): int(count) for cls, count in (report.get("spent") or {}).items()},
             budget=usage,
             window_s=given.budget.window.total_seconds(),
+            unit=unit_of(given),
+            limited=str(report.get("limited") or "the host asked to be left alone"),
             reported_at=float(report["at"]) if "at" in report else None,
         )
         state, why = self._judged(found, memory)
@@ -241,7 +248,7 @@ class Inspector:
         late_s = max(STALE_AFTER * found.period_s, SHORTEST_STALE_S)
         failed = "; ".join(f"{each.list}: {each.reason}" for each in found.lists if each.reason)
         until = found.budget.blocked_until
-        blocked = f"the host asked to be left alone, for {until - self._now():.0f} s more" if until else ""
+        blocked = f"{found.limited}, for {span(until - self._now())} more" if until else ""
         stale = [each for each in found.lists if each.age_s is not None and each.age_s > late_s]
         if stale:
             oldest = max(each.age_s or 0.0 for each in stale)
@@ -345,6 +352,12 @@ def sources_of(settings: Settings, given: WebhookSettings) -> list[str]:
 def same_host(one: SourceSettings, other: SourceSettings) -> bool:
     """Whether two sources draw on one budget."""
     return (urlsplit(one.base_url).netloc, one.egress) == (urlsplit(other.base_url).netloc, other.egress)
+
+
+def unit_of(given: SourceSettings) -> str:
+    """What the budget of its host counts."""
+    made = SOURCES.get(given.kind)
+    return made.api.unit if made else "requests"
 
 
 def detailed_kinds(given: SourceSettings) -> list[str]:

@@ -9,13 +9,14 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from poller.app.reckoning import Allowance, Load, advice, reckon, requests_of
-from poller.app.standing import Inspector, detailed_kinds, load_of, same_host
+from poller.app.standing import Inspector, detailed_kinds, load_of, same_host, unit_of
 from poller.app.wiring import manner_of, purse_of, source_of
+from poller.config import SourceSettings
 from poller.errors import Limited, PollerError, Refused, StoreError, Unreachable
 from poller.store.snapshots import Snapshots
 from poller.watch.purse import Purse
 from poller.watch.sources import SOURCES, Source
-from poller.watch.sources.base import Page, Reading, decoded
+from poller.watch.sources.base import Day, LeftOut, Page, Reading, decoded
 from poller.web.words import span
 
 from .checking import Step, Tell
@@ -23,6 +24,11 @@ from .reach import Store, patience
 
 WAIT_S = 60.0
 """How long one request may take to be allowed and answered."""
+PROBED = 2
+"""Pages of a list that is always read in whole, by which its cost is reckoned."""
+DAY_S = 86_400.0
+OURS = 0.75
+"""Of what an account may use in a day: the rest is for whatever else asks it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +43,10 @@ class Seen:
     """Rows of the first page."""
     asked: int
     pages: int
-    cost: int
-    """What a page counts as in the budget: 1, or more where the host counts tokens."""
+    sweep: int
+    """What a sweep of it takes, in what the budget counts: pages, or what they cost where that is tokens."""
+    day: Day | None
+    """What the API said of the account's day."""
     fields: tuple[str, ...]
     hidden: tuple[str, ...]
     """Documented amounts and counters that neither view shows."""
@@ -66,7 +74,9 @@ async def look_at_source(store: Store, name: str, tell: Tell) -> None:
     source = source_of(name, given)
     try:
         purse = purse_of(name, given, store.connection, store.keys)
-        seen = [await _list(store, name, source, purse, kind) for kind in source.lists]
+        seen = [
+            each for kind in source.lists if (each := await _seen(store, name, source, purse, kind, tell))
+        ]
     except (PollerError, TimeoutError) as exc:
         tell(Step(step=step, state="failed", said=str(exc) or _late(), remedy=_remedy(exc, name)))
         return
@@ -101,9 +111,18 @@ def _remedy(exc: BaseException, name: str) -> str:
 # --- one list -----------------------------------------------------------------------------------
 
 
+async def _seen(store: Store, name: str, source: Source, purse: Purse, kind: str, tell: Tell) -> Seen | None:
+    """One list; None where the account has none, while others are read."""
+    try:
+        return await _list(store, name, source, purse, kind)
+    except LeftOut as exc:
+        tell(Step(step=f"source {name}", state="ok", said=f"{kind}: {exc}; the other lists are read"))
+        return None
+
+
 async def _list(store: Store, name: str, source: Source, purse: Purse, kind: str) -> Seen:
     asked = manner_of(store.settings.sources[name]).page_size
-    (first, second), cost = await _pages(source, purse, kind, asked)
+    first, second = await _pages(source, purse, kind, asked)
     told = source.kinds[kind]
     row = decoded(told, first.raws[0]) if first.raws else {}
     detail, detail_ms = await _detail(source, purse, kind, first.ids) if first.ids else ({}, None)
@@ -111,14 +130,16 @@ async def _list(store: Store, name: str, source: Source, purse: Purse, kind: str
     page = len(first.ids)
     records, exact = _records(first, second, known)
     shown = {*row, *detail}
+    pages = max(1, math.ceil(records / page)) if page else 1
     return Seen(
         kind=kind,
         records=records,
         exact=exact,
         page=page,
         asked=asked,
-        pages=max(1, math.ceil(records / page)) if page else 1,
-        cost=cost,
+        pages=pages,
+        sweep=await _sweep_cost(store, name, source, purse, first, kind, pages),
+        day=first.day,
         fields=tuple(sorted(shown)),
         hidden=tuple(sorted(told.shape.numbers - shown)) if shown else (),
         missed=bool(shown) and bool((told.shape.numbers & told.model.model_fields.keys()) - shown),
@@ -127,18 +148,42 @@ async def _list(store: Store, name: str, source: Source, purse: Purse, kind: str
     )
 
 
-async def _pages(source: Source, purse: Purse, kind: str, asked: int) -> tuple[tuple[Page, Page | None], int]:
-    """The first page, the second where only that tells whether the first was all, and what each cost."""
+async def _pages(source: Source, purse: Purse, kind: str, asked: int) -> tuple[Page, Page | None]:
+    """The first page, and the second where only that tells whether the first was all."""
     async with asyncio.timeout(WAIT_S), patience(f"{source.name}: reading the first page of {kind}"):
         ticket = await purse.ticket("confirm", 1)
         try:
             async with aclosing(source.pages(kind, size=asked, ticket=ticket)) as pages:
                 first = await anext(pages, None) or Page((), (), time.time(), time.time())
-                cost = max(1, ticket.spent)
                 enough = not first.ids or len(first.ids) >= asked or first.total is not None
-                return (first, None if enough else await anext(pages, None)), cost
+                return first, None if enough else await anext(pages, None)
         finally:
             await ticket.close()
+
+
+async def _sweep_cost(
+    store: Store, name: str, source: Source, purse: Purse, first: Page, kind: str, pages: int
+) -> int:
+    """What a usual sweep takes: its pages; where the host counts tokens, by one that is made and paid.
+
+    It begins where the first page was read, as most sweeps do, and asks for no more names: those are known.
+    A list that is always read in whole is read on a page, and reckoned.
+    """
+    given = store.settings.sources[name]
+    if unit_of(given) == "requests":
+        return requests_of([pages])
+    size = manner_of(given).page_size
+    async with asyncio.timeout(WAIT_S), patience(f"{source.name}: sweeping {kind}"):
+        ticket, count = await purse.ticket("confirm", 1), 0
+        try:
+            async with aclosing(source.pages(kind, size=size, ticket=ticket, since=first.cursor)) as found:
+                async for page in found:
+                    count += 1
+                    if page.whole and count == PROBED:
+                        break
+        finally:
+            await ticket.close()
+    return ticket.spent if count < PROBED else max(ticket.spent, ticket.spent * (pages + 1) // PROBED)
 
 
 async def _detail(
@@ -203,20 +248,46 @@ async def _tell_pace(store: Store, name: str, seen: Sequence[Seen], tell: Tell) 
     detailed = detailed_kinds(given)
     records = sum(each.records for each in seen if each.kind in detailed)
     plain = load_of(name, given, pages=[each.pages for each in seen], records=records)
-    mine = replace(plain, requests=sum(each.cost * requests_of([each.pages]) for each in seen))
+    mine = replace(plain, requests=sum(each.sweep for each in seen))
     loads = [mine, *await _others(store, name)]
     allowance = Allowance(limit=given.budget.count, window_s=given.budget.window.total_seconds())
     reckoned = reckon(loads, allowance)
     period_s = mine.every_s * reckoned.stretch
     exact = all(each.exact for each in seen)
-    unit = "requests" if mine.requests == plain.requests else "units of the budget"
+    unit = unit_of(given)
+    counted = "" if unit == "requests" else f", in {unit}"
     sweep = f"a sweep takes {'' if exact else 'more than '}{mine.requests} {unit}, every {span(period_s)}"
     shared = f", with {len(loads) - 1} more on this host" if len(loads) > 1 else ""
-    share = f"sweeps use {reckoned.sweeps_share:.0%} of the budget {given.budget}{shared}"
+    share = f"sweeps use {reckoned.sweeps_share:.0%} of the budget {given.budget}{counted}{shared}"
     facts = {**asdict(mine), "exact": exact, "period_s": period_s, **asdict(reckoned)}
     said = f"{sweep}; {share}; {_round(mine, reckoned.round_s, exact=exact)}"
     remedy = advice(mine, loads, allowance)
     tell(Step(step=step, state="warning" if remedy else "ok", said=said, remedy=remedy, facts=facts))
+    if plans := SOURCES[given.kind].api.plans:
+        _tell_day(step, given, plans, next((each.day for each in seen if each.day), None), tell)
+
+
+def _tell_day(step: str, given: SourceSettings, plans: str, day: Day | None, tell: Tell) -> None:
+    """What the budget comes to in a day, and what the account's day has, which others use as well."""
+    ours = round(given.budget.per_second * DAY_S)
+    said = f"the budget comes to {ours:,} {unit_of(given)} a day"
+    if day is None:
+        tell(Step(step=step, state="ok", said=f"{said}; {plans}", facts={"day": ours}))
+        return
+    left = "" if day.left is None else f", {day.left:,} of them left today"
+    most = math.floor(day.limit * OURS / 24)
+    remedy = f'set budget = "{most}/1h", which leaves others a quarter of it' if ours > day.limit else ""
+    if not remedy and ours < day.limit * OURS / 2:
+        said += f'; budget = "{most}/1h" would use three quarters of what the account has'
+    tell(
+        Step(
+            step=step,
+            state="warning" if remedy else "ok",
+            said=f"{said}; the account's day has {day.limit:,}{left}",
+            remedy=remedy,
+            facts={"day": ours, "limit": day.limit, "left": day.left},
+        )
+    )
 
 
 def _round(load: Load, round_s: float | None, *, exact: bool) -> str:

@@ -66,7 +66,8 @@ def _source_lines(source: SourceAnswer) -> Iterator[str]:
         if budget.refusals
         else ""
     )
-    yield f"{'budget':<14} {used} of {budget.limit} in {span(source.window_s)}{learned}{refused}"
+    most = f"{number(budget.limit)} {source.unit} in {span(source.window_s)}"
+    yield f"{'budget':<14} {used} of {most}{learned}{refused}"
     yield f"{'polled by':<14} {source.held_by or 'nobody'}"
 
 

@@ -71,6 +71,7 @@ class Driver:
         self._refusals = 0
         self._tries: dict[Subject, int] = {}
         self._blocked_until = 0.0
+        self._limited = ""
         self._told_at = 0.0
         self._last: dict[str, dict[str, Any]] = {}
 
@@ -125,6 +126,7 @@ class Driver:
 
     def _block(self, exc: Limited) -> float:
         log.warning("source.limited", source=self._desk.source.name, reason=str(exc))
+        self._limited = exc.why or self._limited
         self._blocked_until = self._desk.now() + min(exc.retry_after or LOOK_S, LONGEST_PAUSE_S)
         return LOOK_S
 
@@ -221,6 +223,7 @@ class Driver:
     async def _resume(self) -> None:
         memory = self._desk.memory
         self._refusals = 0
+        self._limited = ""
         if memory.suspended:
             memory.suspended = ""
             ledger = self._desk.ledger()
@@ -312,6 +315,7 @@ class Driver:
                 "at": desk.now(),
                 "state": "held" if (held or strange) and state == "polling" else state,
                 "reason": memory.suspended,
+                "limited": self._limited,
                 "held": held,
                 "strange": strange,
                 "baselined": memory.baselined,

@@ -15,6 +15,8 @@ class Pause:
     """As it named it; None where it named no time."""
     server_date: float | None
     """Its own clock (Unix seconds), which tells where its windows begin."""
+    why: str = "asks to be left alone"
+    """What the host says, for people."""
 
 
 EPOCH_FROM = 1e9

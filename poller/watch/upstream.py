@@ -148,8 +148,9 @@ class Upstream:
         status = answer.status
         if pause is not None:
             wait_s = await ticket.refused(pause, status)
-            msg = f"{self._host} asks to be left alone ({status} for {path}), for {wait_s:.0f} s"
-            raise Limited(msg, retry_after=wait_s)
+            why = f"{self._host} {pause.why} ({status} for {path})"
+            msg = f"{why}, for {wait_s:.0f} s"
+            raise Limited(msg, retry_after=wait_s, why=why)
         await ticket.welcomed()
         await ticket.answered()
         if status in (401, 402, 403):

@@ -89,6 +89,7 @@ class SourceAnswer(_Told):
     )
     budget: BudgetAnswer = Field(description="Of its host, which other sources may share.")
     window_s: Span
+    unit: str = Field(description="What the budget counts: requests, or tokens of which one costs several.")
     reported_at: Moment | None
 
     @property

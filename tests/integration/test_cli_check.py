@@ -163,3 +163,50 @@ async def test_no_source(call: Commands, redis_url: str) -> None:
     said = await call("check", "--json")
     assert said.code == 1
     assert "`poller init`" in step(said, "settings", "no source")["remedy"]
+
+
+async def pipedrive(call: Commands, redis_url: str, *, more: str = "", **switches: Any) -> tuple[Said, Any]:
+    """`poller check --json` of one Pipedrive company, its budget the kind's own or as `more` says."""
+    async with serve("pipedrive", options=Options(records=40, seed=3), **switches) as world:
+        call.settings(redis=redis_url, crm=world.url)
+        text = call.config.read_text().replace('kind = "drum"', 'kind = "pipedrive"')
+        text = text.replace(f'token = "{DEMO_TOKEN}"', f'token = "{world.token}"')
+        call.config.write_text(text.replace('budget = "6000/5m"', more))
+        return await call("check", "--json"), world
+
+
+async def test_a_budget_in_tokens(call: Commands, redis_url: str) -> None:
+    """Where the host counts tokens, so does the check: what a sweep costs, what a day comes to and has."""
+    said, world = await pipedrive(call, redis_url, daily_tokens=30_000, burst=20)
+    assert said.code == 0, said.out
+    pace = step(said, "source acme", "a sweep takes 50 tokens, ")
+    assert "of the budget 900/h, in tokens" in pace["said"]
+    assert pace["remedy"].startswith("set every = ")
+    day = step(said, "source acme", "the budget comes to 21,600 tokens a day; the account's day has 30,000")
+    assert (day["state"], day["facts"]["limit"]) == ("ok", 30_000)
+    assert world.world.meter.spent == 202
+
+
+async def test_a_budget_that_the_day_does_not_have(call: Commands, redis_url: str) -> None:
+    """A budget above what the company's day has is a warning, with the one to set."""
+    said, _ = await pipedrive(call, redis_url, more='budget = "6000/1h"', daily_tokens=30_000)
+    day = step(said, "source acme", "the budget comes to 144,000 tokens a day")
+    assert day["state"] == "warning"
+    assert day["remedy"].startswith('set budget = "937/1h"')
+
+
+async def test_a_day_of_which_nothing_is_said(call: Commands, redis_url: str) -> None:
+    """Without the headers, which are not documented, the plans are named; larger ones may use more."""
+    said, _ = await pipedrive(call, redis_url, daily_tokens=30_000, limit_headers="off")
+    assert "30,000 a day and seat on Lite" in step(said, "source acme", "21,600 tokens a day")["said"]
+    said, _ = await pipedrive(call, redis_url, daily_tokens=210_000)
+    assert 'budget = "6562/1h" would use' in step(said, "source acme", "21,600 tokens a day")["said"]
+
+
+async def test_a_company_without_projects(call: Commands, redis_url: str) -> None:
+    """A list that the account does not have is no failure: it is said, and the others are looked at."""
+    said, _ = await pipedrive(call, redis_url, projects="402")
+    assert said.code == 0, said.out
+    assert step(said, "source acme", "project: the account has no projects")["state"] == "ok"
+    assert step(said, "source acme", "deal: 30 records")["state"] == "ok"
+    assert step(said, "source acme", "a sweep takes 30 tokens")

@@ -1,5 +1,6 @@
 """`poller status`, `health` and `sources` beside the service, on a real server and a simulated CRM."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,8 @@ from commands import Commands, crm, service
 from hookside import Receiver, receiving
 from waiting import wait_until
 
+from poller.simulators import Options, serve
+from poller.simulators.drum import DEMO_TOKEN
 from poller.store.connection import Connection
 from poller.store.keys import Keys
 
@@ -202,3 +205,29 @@ async def test_dead_endpoint(call: Commands, redis_url: str) -> None:
                 return said.code == 1 and "disabled: it answered 410" in said.out
 
             await wait_until(disabled, "the endpoint to be disabled", 10)
+
+
+async def test_a_day_whose_tokens_are_used_up(call: Commands, redis_url: str) -> None:
+    """The daily kind of 429 pauses the source to the day's end; status says why, and counts tokens."""
+    async with serve("pipedrive", options=Options(records=40, seed=3), daily_tokens=10**6) as world:
+        call.settings(redis=redis_url, crm=world.url)
+        text = call.config.read_text().replace('kind = "drum"', 'kind = "pipedrive"')
+        text = text.replace("6000/5m", "60000/5m")
+        call.config.write_text(text.replace(f'token = "{DEMO_TOKEN}"', f'token = "{world.token}"'))
+        async with service(call.config):
+            world.set(daily_tokens=0)
+
+            async def limited() -> bool:
+                return bool((await call("status", "--json")).json["sources"][0]["state"] == "limited")
+
+            await wait_until(limited, "the pause", 20)
+
+            async def told() -> str:
+                words = (await call("status")).out
+                return words if "tokens of this day are used up" in words else ""
+
+            words = await wait_until(told, "why", 20)
+            assert re.search(r"used up \(429 for [^)]+\), for [\d.]+ (s|min|h) more", words)
+            assert re.search(r"of 60,000 tokens in 5 min", words)
+            refused = [asked for asked in world.requests if asked.status == 429]
+            assert len(refused) == 1

@@ -54,6 +54,15 @@ class LeftOut(BadAnswer):
 
 
 @dataclass(frozen=True, slots=True)
+class Day:
+    """What an account may use in a day, all who ask it together, in what its API counts."""
+
+    limit: int
+    left: int | None
+    """None where it does not say."""
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """One valid page of a list."""
 
@@ -74,6 +83,8 @@ class Page:
     """The server says that it is what it was: `ids` are those of then, and there are no rows."""
     cursor: str = ""
     """Where the next reading may begin once this one has ended; the last page's is kept."""
+    day: Day | None = None
+    """What the API said of the account's day with this page, where it has such a limit."""
 
 
 Pages: TypeAlias = AsyncGenerator[Page, None]

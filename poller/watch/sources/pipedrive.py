@@ -36,6 +36,7 @@ from .pipedrive_records import KINDS, is_dead
 from .pipedrive_wire import (
     DAY_S,
     Envelope,
+    day_of,
     held,
     is_moment,
     moment,
@@ -134,7 +135,7 @@ class Pipedrive:
     api: ClassVar[Api] = Api(
         variable="PIPEDRIVE_API_TOKEN",
         base_url_like="https://COMPANY.pipedrive.com",
-        budget="75/5m",
+        budget="900/1h",
         unit="tokens",
         plans=(
             "Pipedrive counts tokens: 30,000 a day and seat on Lite, 60,000 on Growth, 150,000 on Premium, "
@@ -248,6 +249,7 @@ class Pipedrive:
             whole=not run.since,
             names=names,
             cursor=run.next_since,
+            day=day_of(answer.headers),
         )
 
     # --- /v1/recents ----------------------------------------------------------------------------

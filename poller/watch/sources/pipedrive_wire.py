@@ -14,6 +14,8 @@ from poller.watch.limits import Pause, date_of, retry_after
 from poller.watch.limits import pause_of as usual_pause_of
 from poller.watch.upstream import Answer
 
+from .base import Day
+
 DAY_S = 86_400.0
 HOUR_S = 3_600.0
 _MOMENT = "%Y-%m-%dT%H:%M:%SZ"
@@ -112,6 +114,16 @@ def server_time(answer: Answer) -> float:
     return date_of(answer.headers.get("date", "")) or answer.started
 
 
+def day_of(headers: Mapping[str, str]) -> Day | None:
+    """What the company may use today, and has left; the headers are not documented, and may be missing."""
+    limit, left = (
+        headers.get(f"x-daily-ratelimit-token-{part}", "").strip() for part in ("limit", "remaining")
+    )
+    if not limit.isdecimal():
+        return None
+    return Day(int(limit), int(left) if left.isdecimal() else None)
+
+
 def pause_of(status: int, headers: Mapping[str, str]) -> Pause | None:
     """Whether an answer asks for a pause: what any API says, the day's end, and the guard's HTML."""
     now = date_of(headers.get("date", ""))
@@ -121,7 +133,7 @@ def pause_of(status: int, headers: Mapping[str, str]) -> Pause | None:
     spent = headers.get("x-daily-ratelimit-token-remaining", "").strip() == "0"
     if status == 429 and spent and now is not None and retry_after(headers) is None:
         # x-ratelimit-reset says 2 here as always: it is the burst's, not the day's.
-        return Pause(_until_midnight_s(now), now)
+        return Pause(_until_midnight_s(now), now, "says that the company's tokens of this day are used up")
     return usual_pause_of(status, headers)
 
 
