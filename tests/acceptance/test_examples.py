@@ -3,10 +3,12 @@
 import asyncio
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,6 +62,7 @@ async def example(*command: str, folder: Path, **environment: str) -> AsyncItera
             env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
             stdout=out,
             stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     try:
         yield Example(process, log)
@@ -167,6 +170,44 @@ async def test_the_slack_notifier_posts_what_it_reads_from_the_stream(tmp_path: 
             await notifier.process.wait()
             assert "drum.opportunity.won" in await pending(given["REDIS_URL"])
     assert len(posts) == 2
+
+
+async def test_the_stand_ins_of_the_readme(tmp_path: Path) -> None:
+    """Its commands, word for word but for the ports, bring an example and then real deals to a Slack."""
+    readme = (EXAMPLES.parents[1] / "README.md").read_text()
+    commands = readme.partition("<!-- test: stand-ins -->\n```sh\n")[2].partition("```")[0]
+    crm, receiver = free_ports(2)
+    for told, ours in {
+        "deploy/examples/": f"{EXAMPLES}/",
+        "--pace 5": f"--pace 5 --port {crm} --admin-port 0",
+        "8310": str(crm),
+        "9000": str(receiver),
+        "\npoller run": "\nexec poller run",  # so that its end is the shell's
+    }.items():
+        assert told in commands
+        commands = commands.replace(told, ours)
+    for name, module in (("poller", "-m poller"), ("python", "")):
+        (tmp_path / name).write_text(f'#!/bin/sh\nexec {sys.executable} {module} "$@"\n')
+        (tmp_path / name).chmod(0o700)
+    environment = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "PYTHONPATH": str(EXAMPLES.parents[1]),
+        "POLLER_WEB__PORT": "0",
+    }
+    async with example("sh", "-c", commands, folder=tmp_path, **environment) as shell:
+        try:
+            assert "Opportunity won: Enterprise CRM Implementation" in await shell.says('{"text"')
+            await wait_until(lambda: len(shell.lines('{"text"')) > 1, "a deal of the stand-in", 60)
+        finally:
+            os.killpg(shell.process.pid, signal.SIGTERM)
+            await shell.process.wait()
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now."""
+    with ExitStack() as stack:
+        taken = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [int(each.getsockname()[1]) for each in taken]
 
 
 async def pending(redis_url: str) -> list[str]:

@@ -40,6 +40,7 @@ def won(redis_url: str) -> redis.Redis:
         detected_at=2.0,
     )
     client = redis.Redis.from_url(redis_url)
+    client.sadd("poller:sources", "drum")
     client.xadd("poller:{drum}:events", dict(fields_of(event)))
     yield client
     client.close()
@@ -57,6 +58,24 @@ def test_the_python_example_consumes_the_stream(won: redis.Redis, redis_url: str
     )
     assert told.stdout.startswith("invoice Enterprise Solutions Ltd 250000.00 AUD (evt_")
     assert won.xpending("poller:{drum}:events", "invoices")["pending"] == 0
+
+
+def test_the_subscriber_consumes_the_stream(won: redis.Redis, redis_url: str) -> None:
+    """Run word for word, it writes the invoice and waits for the next one."""
+    service = subprocess.Popen(
+        [sys.executable, "-c", block("subscribe")],
+        env={**os.environ, "REDIS_URL": redis_url},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert service.stdout is not None
+        said = service.stdout.readline()
+        assert said.startswith("invoice Enterprise Solutions Ltd 250000.00 AUD (evt_")
+        assert service.poll() is None
+    finally:
+        service.kill()
+        service.communicate()
 
 
 def test_the_redis_cli_example_consumes_the_stream(won: redis.Redis) -> None:
