@@ -109,7 +109,8 @@ def _operation(of: Operation, refs: Refs) -> dict[str, Any]:
 
 def _content(of: Operation, refs: Refs) -> dict[str, Any]:
     if isinstance(of.answer, str):
-        return {"content": {of.answer: {"schema": {"type": "string"}}}}
+        kind = "object" if of.answer == "application/json" else "string"
+        return {"content": {of.answer: {"schema": {"type": kind}}}}
     return {"content": {"application/json": {"schema": refs[of.answer]}}}
 
 
