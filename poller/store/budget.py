@@ -169,7 +169,7 @@ class Budget:
             self._live.popleft()
 
     def _too_dear(self, cost: int, most: int) -> str:
-        return f"one request to {self._host} costs {cost}, but its budget is {most}: raise `budget` to {cost}"
+        return f"one request to {self._host} costs {cost} tokens, but its budget has {most}: raise `budget` to {cost}"
 
     async def settle(self, grant: Grant, *indexes: int) -> float:
         """Say that the answers to these requests of the grant (all, if none is named) are here.
