@@ -13,7 +13,7 @@ from typing import Literal
 
 from .credit import Demand
 from .habits import DAY_S, GUESS_PER_S
-from .pacing import Round, Subject
+from .pacing import Round, Subject, turns, worth
 
 SWEEP_WEIGHT = 25.0
 """A change of a row against one that only the detail shows: wins and losses are seen in rows, and are to be
@@ -263,16 +263,17 @@ class Agenda:
         return parts
 
     def _detail_parts(self, per_s: float) -> Iterator[_Part]:
-        low, high = self.round.sums()
-        scale = math.sqrt(low / high) if high > 0 else 1.0
         # Overdue ones have OVERDUE parts of the pace at most beside the sweeps that wait.
         at_best_s = len(self.round) * (1 + 1 / OVERDUE) / max(per_s, 1e-9)
-        for count, rate in self.round.rates():
+        rates = [*self.round.rates()]
+        _, intervals = turns(rates)
+        scale = math.sqrt(worth(rates, intervals))
+        for (count, rate), interval in zip(rates, intervals, strict=True):
             yield _Part(
                 count=count,
                 cost=1,
                 rate=rate,
-                plain_s=scale * rate ** (-1 / self.round.power),
+                plain_s=interval / scale,
                 least_s=self.every_s,
                 most_s=max(self.round.max_age_s, at_best_s),
             )

@@ -28,6 +28,9 @@ _ROUNDS = 4
 _DOUBT_S = 6 * 3600.0
 """Watched bursts without a further change that are taken for granted, so that few say little."""
 
+_SURE = 2.0
+"""Deviations by which further changes must exceed chance: bursts that are none cost 2 % of the mean."""
+
 Cell = tuple[int, int]
 
 
@@ -184,7 +187,8 @@ class Bursts:
     def _learn(self, parts: Sequence[tuple[int, float]]) -> None:
         extra = list(self.extra)
         for part, _ in parts:
-            extra[part] = max(0.0, self._found[part] - self._usual[part]) / (self._spent[part] + _DOUBT_S)
+            chance = self._usual[part] + _SURE * math.sqrt(self._found[part])
+            extra[part] = max(0.0, self._found[part] - chance) / (self._spent[part] + _DOUBT_S)
         self.extra = tuple(extra)
 
 

@@ -1,9 +1,10 @@
 """Which request to spend next, and when one may be spent: values of sweeps and details, and a credit. Pure.
 
-Each list's sweep is a unit that costs its pages, each record's detail one that costs 1. The next is the
-one with the largest weight × rate × age² ÷ cost: at the optimum weight × rate × interval² ÷ cost is the same
-for all (anchors/polling.md §3b). Among details age is raised to a power p of 2 or a little more, the
-smallest at which their tail is no longer than round robin's. The caller brings the clock.
+Each list's sweep is a unit that costs its pages, each record's detail one that costs 1. The next is the one
+with the largest weight × rate × age² ÷ cost: at the optimum weight × rate × interval² ÷ cost is the same for
+all (anchors/polling.md §3b). That alone lets the quiet ones wait for longer than round robin does; so an age
+at which 19 of 20 were found there counts more from then on: among all schedules whose 95th percentile is
+bounded, the one with the least mean is of this form. The caller brings the clock.
 """
 
 import math
@@ -14,12 +15,13 @@ from itertools import pairwise
 
 from .habits import EDGES_S, Bursts, Habit, Population
 
-POWERS = (2.0, 2.25, 2.5, 2.75, 3.0)
-"""What age is raised to: 2 is the best for the mean; the more alike the rates are believed, the less a
-higher one costs there, and the tail is shorter."""
-SHORT_TAIL = 0.96
-"""The 95th percentile of delays aimed at, in rounds of all records: round robin's is 0.95. By the bench 0.945
-buys no shorter tail and costs up to 4 % of the mean while rates are being learned."""
+TAIL = 0.95
+"""Of the time in which every detail is read once in turn: 95 % of the delays of a round robin are shorter."""
+URGE = 1.25
+"""How much more, in squares of that age. By the bench a tail no longer than round robin's needs 1 while rates
+are being learned, and 2 costs 2 % of the mean."""
+STEADY = 500
+"""Readings over which the time between two of them is averaged."""
 LEVEL = 1.25
 """Rates within this factor are one queue, in which the oldest is next: a choice costs a few dozen looks."""
 FEW = 0.05
@@ -44,18 +46,18 @@ class _Unit:
 class Round:
     """All records of a source whose detail is read in turn."""
 
-    def __init__(self, *, every_s: float, max_age_s: float, power: float | None = None) -> None:
-        """`power`: what age is raised to; None: what suits the population, fitted now and then."""
+    def __init__(self, *, every_s: float, max_age_s: float) -> None:
         self.every_s = every_s
         self.max_age_s = max_age_s
-        self._fixed = power is not None
-        self.power = POWERS[-1] if power is None else power
         self._units: dict[Subject, _Unit] = {}
         self._queues: dict[int, OrderedDict[Subject, None]] = {}
         self._single: dict[Subject, None] = {}
         self.unread = 0
         """Records whose detail was never read."""
         self._reads = 0
+        self._read_at = -math.inf
+        self._apart_s = 0.0
+        """Between two readings on average."""
         self._worth = 1.0
         """Turns a value among details into what compares with sweeps."""
         self.population = Population()
@@ -131,29 +133,32 @@ class Round:
             self._single[subject] = None
         else:
             self._queue(subject, unit)
-        self._reads += 1
+        self._note(now)
         if self._reads % FIT_AFTER == 0:
             self.fit()
         return None if fresh else gap_s
 
+    def _note(self, now: float) -> None:
+        """A reading took place."""
+        apart_s, self._read_at = now - self._read_at, now
+        self._reads += 1
+        if math.isfinite(apart_s):
+            self._apart_s += (apart_s - self._apart_s) / min(self._reads - 1, STEADY)
+
     def fit(self) -> None:
-        """Learn from all records what is typical, and how much their rates differ."""
+        """Learn from all records what is typical."""
         self.population.fit()
-        if not self._fixed:
-            self.power = power_for([(count, rate) for rate, count in self.population.spread().items()])
         self._weigh()
 
     def _weigh(self) -> None:
-        low, high = self.sums()
-        self._worth = high / low if low > 0 else 1.0
+        rates = [*self.rates()]
+        price, intervals = turns(rates)
+        self._worth = worth(rates, intervals) / price if price else 1.0
 
-    def sums(self) -> tuple[float, float]:
-        """Σ rate^(1/p) and Σ rate^(1 - 1/p): what readings at one price cost, and the delay they leave."""
-        low = high = 0.0
-        for count, rate in self.rates():
-            low += count * rate ** (1 / self.power)
-            high += count * rate ** (1 - 1 / self.power)
-        return low, high
+    @property
+    def late_s(self) -> float:
+        """The age from which a detail is about to be in the tail."""
+        return TAIL * self._apart_s * len(self._units)
 
     def next(self, now: float) -> tuple[Subject, float] | None:
         """The detail that is worth most now, and what; None where none may be read yet.
@@ -162,39 +167,42 @@ class Round:
         together would lose for one more request, at the intervals that this one's value tells.
         """
         best: Subject | None = None
-        top, power, lively = 0.0, self.power, 1 + self.bursts.further
+        top, lively, late_s = 0.0, 1 + self.bursts.further, self.late_s
         for level, queue in self._queues.items():
             subject = next(iter(queue))
-            value = self._steady(level, now - self._units[subject].read_at, power) * lively
+            value = LEVEL**level * lively * self._aged(now - self._units[subject].read_at, late_s)
             if value > top:
                 best, top = subject, value
         for subject in self._single:
-            value = self._value(self._units[subject], now)
+            value = self._value(self._units[subject], now, late_s)
             if value > top:
                 best, top = subject, value
-        return None if best is None else (best, top ** (2 / power) * self._worth)
+        return None if best is None else (best, top * self._worth)
 
-    def _steady(self, level: int, age_s: float, power: float) -> float:
+    def _aged(self, age_s: float, late_s: float) -> float:
+        """What an age counts as, squared."""
         if age_s < self.every_s:
             return 0.0
-        return math.inf if age_s >= self.max_age_s else LEVEL**level * age_s**power
+        if age_s >= self.max_age_s:
+            return math.inf
+        return age_s**2 + (URGE * late_s**2 if age_s >= late_s else 0.0)
 
-    def _value(self, unit: _Unit, now: float) -> float:
+    def _value(self, unit: _Unit, now: float, late_s: float) -> float:
         """The value of one record that is judged by itself."""
         age_s = now - unit.read_at
-        value = self._steady(0, age_s, self.power) * unit.habit.rate * (1 + self.bursts.further)
+        value = unit.habit.rate * (1 + self.bursts.further) * self._aged(age_s, late_s)
         since_s = unit.read_at - unit.habit.changed_at
         if 0 < value < math.inf and since_s < EDGES_S[-1]:
             value += self._burst(max(0.0, since_s), age_s)
         return value
 
     def _burst(self, since_s: float, age_s: float) -> float:
-        """What a burst adds: p ∫ s^(p-1) extra(since + s) ds, which for a steady rate is rate × age^p."""
+        """What a burst adds: 2 ∫ s extra(since + s) ds, which for a steady rate is rate × age²."""
         value = 0.0
         for extra, (low, high) in zip(self.bursts.extra, pairwise(EDGES_S), strict=True):
             start, end = max(0.0, low - since_s), min(age_s, high - since_s)
             if extra and end > start:
-                value += extra * (end**self.power - start**self.power)
+                value += extra * (end**2 - start**2)
         return value
 
     def oldest(self) -> float | None:
@@ -230,23 +238,29 @@ class Round:
         unit.queue = None
 
 
-def power_for(rates: Sequence[tuple[int, float]]) -> float:
-    """The smallest of POWERS with a tail no longer than round robin's, for (how many, their rate)."""
-    for power in POWERS[:-1]:
-        if _tail(rates, power) <= SHORT_TAIL:
-            return power
-    return POWERS[-1]
+def turns(rates: Sequence[tuple[int, float]]) -> tuple[float, list[float]]:
+    """Where (how many, their rate) are read by `Round.next`: at what value, and each one's interval.
+
+    In readings: all intervals together make one reading a turn.
+    """
+    late = TAIL * sum(count for count, _ in rates)
+    low, high = 0.0, max((rate * (1 + URGE) * (2 * late) ** 2 for _, rate in rates), default=0.0)
+    for _ in range(60):
+        price = (low + high) / 2
+        spent = sum(count / _interval(price / rate, late) for count, rate in rates) if price else math.inf
+        low, high = (price, high) if spent > 1 else (low, price)
+    return high, [_interval(high / rate, late) for _, rate in rates]
 
 
-def _tail(rates: Sequence[tuple[int, float]], power: float) -> float:
-    """95th percentile of the delays, in rounds: those of one rate are even between 0 and its interval."""
-    units = sum(count for count, _ in rates)
-    spent = sum(count * rate ** (1 / power) for count, rate in rates) / max(1, units)
-    changes = sum(count * rate for count, rate in rates)
-    intervals = [(count * rate / changes, spent * rate ** (-1 / power)) for count, rate in rates]
-    low, high = 0.0, max((interval for _, interval in intervals), default=0.0)
-    for _ in range(20):
-        middle = (low + high) / 2
-        found = sum(share * min(1.0, middle / interval) for share, interval in intervals)
-        low, high = (middle, high) if found < 0.95 else (low, middle)
-    return high
+def _interval(square: float, late: float) -> float:
+    """The age at which a record is read whose value is reached at this age, squared, while it is not late."""
+    if square <= late**2:
+        return math.sqrt(square)
+    return max(late, math.sqrt(max(0.0, square - URGE * late**2)))
+
+
+def worth(rates: Sequence[tuple[int, float]], intervals: Sequence[float]) -> float:
+    """How much delay details lose for one more request: rate × interval², where that is the same for all."""
+    delay = sum(count * rate * interval for (count, rate), interval in zip(rates, intervals, strict=True))
+    spent = sum(count / interval for (count, _), interval in zip(rates, intervals, strict=True))
+    return delay / spent if spent else 0.0
