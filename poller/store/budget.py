@@ -169,7 +169,8 @@ class Budget:
             self._live.popleft()
 
     def _too_dear(self, cost: int, most: int) -> str:
-        return f"one request to {self._host} costs {cost} tokens, but its budget has {most}: raise `budget` to {cost}"
+        dear = f"one request to {self._host} costs {cost} tokens, and its budget has {most}"
+        return f"{dear}: raise `budget` to {cost}"
 
     async def settle(self, grant: Grant, *indexes: int) -> float:
         """Say that the answers to these requests of the grant (all, if none is named) are here.

@@ -29,9 +29,10 @@ class Clock:
 
     def __init__(self) -> None:
         self.ahead_s = 0.0
+        self.stands_at: float | None = None
 
     def __call__(self) -> float:
-        return time.time() + self.ahead_s
+        return (time.time() if self.stands_at is None else self.stands_at) + self.ahead_s
 
 
 @asynccontextmanager
@@ -182,6 +183,25 @@ async def test_only_what_changed_is_asked_for_and_all_of_it_once_an_hour(fakesto
         since = asked[0].partition("updated_since=")[2]
         assert since.endswith("Z")
         assert "." not in since
+
+
+async def test_many_changes_of_one_second(fakestore: Connection) -> None:
+    """Some are read, and more follow in the very second with which that reading ended: each is told once."""
+    async with company(fakestore, records=60, page_most=5) as (sim, watched, clock):
+        clock.stands_at = float(int(time.time()) + 1)
+        deals = [row.id for row in sim.world.live("deal") if row.values["status"] == "open"]
+        early, late = deals[: len(deals) // 2], deals[len(deals) // 2 :]
+        assert min(len(early), len(late)) > 5
+        for some in (early, late):
+            for deal in some:
+                sim.orders.win(deal)
+            await watched.sweep()
+            told = [(event["type"], event["subject"]) for event in await watched.events()]
+            assert sorted(told) == sorted(("pipedrive.deal.won", f"deal/{deal}") for deal in some)
+        clock.stands_at += 3600.0
+        for _ in range(2):
+            await watched.sweep()
+        assert await watched.events() == []
 
 
 async def test_archiving_without_a_trace_is_never_a_removal(fakestore: Connection) -> None:
@@ -351,6 +371,22 @@ async def test_recents_that_fails_hides_nothing(fakestore: Connection) -> None:
         assert types(await watched.events()) == ["pipedrive.deal.won"]
 
 
+async def test_recents_of_what_is_gone_says_nothing(fakestore: Connection) -> None:
+    """A purged deal is named there with null for data; its id answers 404, and it was removed long ago."""
+    async with company(fakestore, recents=True) as (sim, watched, clock):
+        deal = open_deal(sim)
+        sim.orders.delete(deal)
+        await watched.sweep()
+        assert types(await watched.events()) == ["pipedrive.deal.removed"]
+        clock.ahead_s += MONTH_S
+        for _ in range(3):
+            await watched.sweep()
+        assert await watched.events() == []
+        assert [each.status for each in sim.requests if "recents" in each.path].count(200) >= 2
+        by_id = [each.status for each in sim.requests if each.path == f"/api/v2/deals/{deal}"]
+        assert by_id[-1:] == [404]
+
+
 async def test_recents_is_not_asked_unless_it_is_wanted(fakestore: Connection) -> None:
     """It costs 20 tokens a time."""
     async with company(fakestore) as (sim, watched, _):
@@ -401,6 +437,19 @@ def test_limits_are_told_apart_from_refusals() -> None:
     assert pause_of(403, {"content-type": "text/html; charset=UTF-8"}) is not None
     assert pause_of(403, {"content-type": "application/json"}) is None
     assert pause_of(200, {"x-daily-ratelimit-token-remaining": "0"}) is None
+
+
+async def test_a_guard_that_answers_in_html_is_a_limit(fakestore: Connection) -> None:
+    """Somebody with this token ignored the limits: a 403 in HTML is a pause, and suspends nothing."""
+    async with company(fakestore) as (sim, watched, _):
+        switches = sim.set(burst=1, ban_after=1)
+        for _ in range(3):
+            sim.world.meter.take(sim.token, 1, now=sim.world.now(), switches=switches)
+        sim.orders.win(open_deal(sim))
+        with pytest.raises(Limited, match="asks to be left alone"):
+            await watched.poll.sweep("deal")
+        assert [each.status for each in sim.requests][-1] == 403
+        assert await watched.events() == []
 
 
 async def test_requests_are_charged_by_what_they_cost(fakestore: Connection) -> None:
