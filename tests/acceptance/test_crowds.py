@@ -3,6 +3,7 @@
 import asyncio
 import random
 import socket
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -29,11 +30,18 @@ from poller.watch.poll import Swept
 from poller.watch.sources import SOURCES
 from poller.watch.upstream import REQUEST_TIMEOUT_S, Upstream
 
+sys.path.insert(0, str(Path(__file__).parent.parent / "bench"))
+
+import soak
+
 pytestmark = pytest.mark.full
 
 EVERY_S = 5.0
 CANCELLED, AT_ONCE = 5_000, 20
 ENDPOINTS, EVENTS = 100, 20
+CONCURRENCY = 32
+"""Connections of the soak's endpoint: so many tasks and descriptors come and go."""
+MORE_MB = 10.0
 BUSY_S = 2.0
 """What a machine that others use too may add: here a hundred sources and both CRMs share one process."""
 Figures = Callable[..., None]
@@ -189,3 +197,19 @@ async def _delays(url: str, ill: str, dead: str) -> float:
             receivers.released.set()
     await connection.close()
     return p99(delays)
+
+
+@pytest.mark.fault(21)
+@pytest.mark.timeout(3600)
+def test_a_soak_leaves_memory_tasks_and_descriptors_flat(
+    pytestconfig: pytest.Config, figures: Figures
+) -> None:
+    """Sweep after sweep, event after event: nothing is kept. `tests/bench/soak.py` has the full form."""
+    long = pytestconfig.getoption("--long")
+    told = soak.run(sweeps=10_000 if long else 400, events=100_000 if long else 2_000, rate=200)
+    figures(soak.words(told), rounds=told.sweeps)
+    (fewest, most), (least, largest) = told.spread("tasks"), told.spread("descriptors")
+    assert most - fewest <= 2 * CONCURRENCY
+    assert largest - least <= CONCURRENCY
+    assert told.warm[-1].rss_mb - told.warm[0].rss_mb < MORE_MB
+    assert not long or told.slope_mb < 1.0
