@@ -1,11 +1,18 @@
-"""How long sweeps and rounds of details take within a budget, and what would make them shorter. Pure."""
+"""How long sweeps and rounds of details take within a budget, and what would make them shorter. Pure.
+
+What is foretold is what the schedule itself makes of it (watch/agenda.py), as long as nothing is known of how
+often records change.
+"""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-KEPT_FREE = 0.05
-"""Of a budget, for confirmations: they go first (store/budget.py)."""
+from poller.watch.agenda import Agenda
+from poller.watch.credit import FREE_SHARE, part_of
+
+ALL = "lists"
+"""All lists of a source, reckoned as one: their costs are about in proportion to their records."""
 NICE_S = (1, 2, 5, 10, 15, 20, 30, 45, 60, 90, 120, 180, 300, 600, 900, 1200, 1800, 3600, 7200, 14400)
 
 
@@ -18,6 +25,8 @@ class Load:
     """For one sweep of all its lists, the page behind each end included."""
     records: int
     """Whose details are read in turn; 0 where details are off."""
+    listed: int = 0
+    """Records of its lists, those without details too."""
     every_s: float
     max_age_s: float
 
@@ -32,19 +41,21 @@ class Allowance:
     @property
     def per_s(self) -> float:
         """Requests a second for sweeps and details together."""
-        return self.limit * (1 - KEPT_FREE) / self.window_s
+        return self.limit * FREE_SHARE / self.window_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reckoning:
-    """How it goes on one host, for all of its sources together."""
+    """How it goes for one source, beside the others of its host."""
 
-    stretch: float
-    """How much longer than `every` the time between two sweeps becomes; 1 where the budget suffices."""
+    period_s: float
+    """Between the beginnings of two sweeps of one list."""
     sweeps_share: float
-    """Of the budget, for sweeps."""
-    round_s: float | None
-    """To read every record's detail once; None where sweeps leave nothing for it."""
+    """Of the host's budget, for the sweeps of all its sources."""
+    round_s: float
+    """Between two readings of a detail; 0 where none is read."""
+    delay_s: float | None
+    """From a change to its event on average; None where there is nothing to change."""
 
 
 def requests_of(pages: Sequence[int]) -> int:
@@ -52,31 +63,42 @@ def requests_of(pages: Sequence[int]) -> int:
     return sum(max(2, count + 1) for count in pages)
 
 
-def reckon(loads: Sequence[Load], allowance: Allowance) -> Reckoning:
-    """Reckon for the sources of one host."""
-    asked = sum(load.requests / load.every_s for load in loads)
-    left = allowance.per_s - asked
-    records = sum(load.records for load in loads)
+def reckon(mine: Load, others: Sequence[Load], allowance: Allowance) -> Reckoning:
+    """Reckon for one source, and the others of its host."""
+    agendas = {str(number): _agenda(load) for number, load in enumerate([mine, *others])}
+    demands = {number: each.demand() for number, each in agendas.items()}
+    found = {
+        number: each.outlook(part_of(number, demands, allowance.per_s)) for number, each in agendas.items()
+    }
+    spent = sum(agendas[number].lists[ALL].cost / each.sweeps_s[ALL] for number, each in found.items())
     return Reckoning(
-        stretch=max(1.0, asked / allowance.per_s),
-        sweeps_share=min(1.0, asked / allowance.per_s),
-        round_s=0.0 if not records else records / left if left > 0 else None,
+        period_s=found["0"].sweeps_s[ALL],
+        sweeps_share=min(1.0, spent / allowance.per_s),
+        round_s=found["0"].oldest_s or 0.0,
+        delay_s=found["0"].delay_s,
     )
 
 
+def _agenda(load: Load) -> Agenda:
+    """Its schedule, before anything was read."""
+    made = Agenda.of([ALL], every_s=load.every_s, max_age_s=load.max_age_s, details=load.records > 0)
+    made.lists[ALL].cost, made.lists[ALL].records = load.requests, max(load.listed, load.records)
+    made.round.load({("", str(number)): 1.0 for number in range(load.records)}, unread_at=0.0)
+    return made
+
+
 def advice(load: Load, loads: Sequence[Load], allowance: Allowance) -> str:
-    """What to change for one source among the `loads` of its host; empty where nothing needs to be."""
-    reckoned = reckon(loads, allowance)
-    slow = reckoned.round_s is None or reckoned.round_s > load.max_age_s
-    if reckoned.stretch <= 1 and not slow:
-        return ""
+    """What to change for one source among the `loads` of its host; empty where nothing needs to be.
+
+    Nothing needs to be where every list can be swept at `every` and every detail read at its `max_age`.
+    """
     others = [each for each in loads if each is not load]
     spent = sum(each.requests / each.every_s for each in others)
     details = sum(each.records / each.max_age_s for each in loads)
     free = allowance.per_s - spent - details
-    needed = math.ceil(
-        (details + spent + load.requests / load.every_s) * allowance.window_s / (1 - KEPT_FREE)
-    )
+    if load.requests / load.every_s <= free:
+        return ""
+    needed = math.ceil((details + spent + load.requests / load.every_s) * allowance.window_s / FREE_SHARE)
     more = f"raise budget to {needed} in {allowance.window_s:g} s, if the host allows it"
     every_s = _nice(load.requests / free) if free > 0 else None
     if every_s is None:

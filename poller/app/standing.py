@@ -224,14 +224,14 @@ class Inspector:
 
     def _period_s(self, name: str, memories: Mapping[str, Memory], usage: Usage) -> float:
         mine = self._settings.sources[name]
-        loads_ = [
-            load_of(each, given, pages=[at.pages for at in memories[each].lists.values()], records=0)
+        loads_ = {
+            each: load_of(each, given, pages=[at.pages for at in memories[each].lists.values()], records=0)
             for each, given in self._settings.sources.items()
             if same_host(given, mine)
-        ]
+        }
         window_s = mine.budget.window.total_seconds()
         allowance = Allowance(limit=max(1, usage.allowed), window_s=window_s)
-        return mine.every.total_seconds() * reckon(loads_, allowance).stretch
+        return reckon(loads_.pop(name), [*loads_.values()], allowance).period_s
 
     def _judged(self, found: SourceStanding, memory: Memory) -> tuple[SourceState, str]:
         if found.held_by is None:

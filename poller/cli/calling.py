@@ -248,20 +248,23 @@ async def _tell_pace(store: Store, name: str, seen: Sequence[Seen], tell: Tell) 
     detailed = detailed_kinds(given)
     records = sum(each.records for each in seen if each.kind in detailed)
     plain = load_of(name, given, pages=[each.pages for each in seen], records=records)
-    mine = replace(plain, requests=sum(each.sweep for each in seen))
-    loads = [mine, *await _others(store, name)]
+    listed = sum(each.records for each in seen)
+    mine = replace(plain, requests=sum(each.sweep for each in seen), listed=listed)
+    others = await _others(store, name)
     allowance = Allowance(limit=given.budget.count, window_s=given.budget.window.total_seconds())
-    reckoned = reckon(loads, allowance)
-    period_s = mine.every_s * reckoned.stretch
+    reckoned = reckon(mine, others, allowance)
     exact = all(each.exact for each in seen)
     unit = unit_of(given)
     counted = "" if unit == "requests" else f", in {unit}"
-    sweep = f"a sweep takes {'' if exact else 'more than '}{mine.requests} {unit}, every {span(period_s)}"
-    shared = f", with {len(loads) - 1} more on this host" if len(loads) > 1 else ""
+    takes = f"{'' if exact else 'more than '}{mine.requests} {unit}"
+    sweep = f"a sweep takes {takes}, every {span(reckoned.period_s)}"
+    shared = f", with {len(others)} more on this host" if others else ""
     share = f"sweeps use {reckoned.sweeps_share:.0%} of the budget {given.budget}{counted}{shared}"
-    facts = {**asdict(mine), "exact": exact, "period_s": period_s, **asdict(reckoned)}
+    facts = {**asdict(mine), "exact": exact, **asdict(reckoned)}
     said = f"{sweep}; {share}; {_round(mine, reckoned.round_s, exact=exact)}"
-    remedy = advice(mine, loads, allowance)
+    if reckoned.delay_s is not None and exact:
+        said += f"; a change is told after {span(reckoned.delay_s)} on average"
+    remedy = advice(mine, [mine, *others], allowance)
     tell(Step(step=step, state="warning" if remedy else "ok", said=said, remedy=remedy, facts=facts))
     if plans := SOURCES[given.kind].api.plans:
         _tell_day(step, given, plans, next((each.day for each in seen if each.day), None), tell)
@@ -290,11 +293,9 @@ def _tell_day(step: str, given: SourceSettings, plans: str, day: Day | None, tel
     )
 
 
-def _round(load: Load, round_s: float | None, *, exact: bool) -> str:
+def _round(load: Load, round_s: float, *, exact: bool) -> str:
     if not load.records:
         return "no details are read"
-    if round_s is None:
-        return "nothing is left for details"
     if exact:
         return f"each of the {load.records} details is read every {span(round_s)}"
     return f"each of more than {load.records} details is read every {span(round_s)}, or less often"

@@ -19,19 +19,35 @@ def load(**changed: float) -> Load:
 
 
 def test_what_fits_needs_no_advice() -> None:
-    """A usual account fits: sweeps when they are due, and a round of details in the rest."""
-    reckoned = reckon([load()], USUAL)
-    assert reckoned.stretch == 1
-    assert reckoned.round_s == pytest.approx(800 / (0.76 - 11 / 30))
+    """A usual account fits: lists and details share the budget so that changes are told soonest."""
+    reckoned = reckon(load(), [], USUAL)
+    assert 30 <= reckoned.period_s < 45
+    assert reckoned.sweeps_share * 0.76 + 800 / reckoned.round_s == pytest.approx(0.76, rel=0.01)
+    assert reckoned.delay_s is not None
+    assert reckoned.period_s / 2 < reckoned.delay_s < reckoned.round_s / 2
     assert advice(load(), [load()], USUAL) == ""
+
+
+def test_a_larger_budget_sweeps_at_every_and_the_rest_is_for_details() -> None:
+    """No list is read more often than `every`, whatever the budget."""
+    plenty = Allowance(limit=1200, window_s=300)
+    reckoned = reckon(load(), [], plenty)
+    assert reckoned.period_s == 30
+    assert reckoned.round_s == pytest.approx(800 / (3.8 - 11 / 30), rel=0.01)
+
+
+def test_the_others_of_a_host_have_their_part() -> None:
+    """Two alike get half of the budget each; one that needs next to nothing takes next to nothing."""
+    alone, beside = reckon(load(), [], USUAL), reckon(load(), [load()], USUAL)
+    assert beside.round_s == pytest.approx(2 * alone.round_s, rel=0.05)
+    small = load(requests=2, records=0, every_s=3600.0)
+    assert reckon(load(), [small], USUAL).round_s == pytest.approx(alone.round_s, rel=0.05)
 
 
 def test_too_many_sweeps_are_stretched() -> None:
     """Sweeps that ask for more than the budget come less often, and the advice says what to set."""
     much = load(requests=110)
-    reckoned = reckon([much], USUAL)
-    assert reckoned.stretch == pytest.approx(110 / 30 / 0.76)
-    assert reckoned.round_s is None
+    assert reckon(much, [], USUAL).period_s > 110 / 0.76
     assert advice(much, [much], USUAL).startswith('set every = "3m", or raise budget to ')
 
 
@@ -64,7 +80,6 @@ def test_whoever_follows_the_advice_is_well(
     told = advice(mine, loads, allowance)
     if found := re.search(r'set every = "(\w+)"', told):
         slower = load(requests=requests, records=records, every_s=parse_duration(found[1]).total_seconds())
-        assert reckon([slower, *loads[1:]], allowance).stretch == 1
         assert advice(slower, [slower, *loads[1:]], allowance) == ""
     if found := re.search(r"raise budget to (\d+)", told):
         larger = Allowance(limit=int(found[1]) + 1, window_s=300)
