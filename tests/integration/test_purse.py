@@ -5,6 +5,7 @@ import math
 from typing import Any
 
 import pytest
+import time_machine
 
 from poller.errors import Limited
 from poller.store.budget import Budget
@@ -68,6 +69,23 @@ async def test_charges_that_are_too_old_are_paid_anew(
     clock.now += 3 * PAGE_S + 0.1
     await ticket.use()
     assert await used(mine) == {"sweep": 4}
+
+
+async def test_what_is_left_is_not_refunded(fakestore: Connection, keys: Keys, clock: Clock) -> None:
+    """Charges that a sweep did not need count for one window from its end, and nothing is sent on them."""
+    with time_machine.travel(1_795_000_000, tick=False) as redis:
+        mine = purse(fakestore, keys, clock, limit=5)
+        ticket = await mine.ticket("confirm", 4)
+        await ticket.use()
+        await ticket.answered()
+        await ticket.close()
+        assert await used(mine) == {"confirm": 4}
+        redis.shift(WINDOW_S - 0.1)
+        assert await used(mine) == {"confirm": 4}
+        await ticket.use()
+        assert await used(mine) == {"confirm": 5}
+        redis.shift(0.2)
+        assert await used(mine) == {"confirm": 1}
 
 
 async def test_a_dear_request_is_paid_in_full(connection: Connection, keys: Keys, clock: Clock) -> None:
