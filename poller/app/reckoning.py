@@ -87,10 +87,11 @@ def _agenda(load: Load) -> Agenda:
     return made
 
 
-def advice(load: Load, loads: Sequence[Load], allowance: Allowance) -> str:
+def advice(load: Load, loads: Sequence[Load], allowance: Allowance, *, most_per_s: float = math.inf) -> str:
     """What to change for one source among the `loads` of its host; empty where nothing needs to be.
 
     Nothing needs to be where every list can be swept at `every` and every detail read at its `max_age`.
+    A budget of more than `most_per_s` is not recommended: the account does not have it.
     """
     others = [each for each in loads if each is not load]
     spent = sum(each.requests / each.every_s for each in others)
@@ -100,10 +101,10 @@ def advice(load: Load, loads: Sequence[Load], allowance: Allowance) -> str:
         return ""
     needed = math.ceil((details + spent + load.requests / load.every_s) * allowance.window_s / FREE_SHARE)
     more = f"raise budget to {needed} in {allowance.window_s:g} s, if the host allows it"
+    more = more if needed <= most_per_s * allowance.window_s else ""
     every_s = _nice(load.requests / free) if free > 0 else None
-    if every_s is None:
-        return f"{more}, or set details = false"
-    return f'set every = "{_words(every_s)}", or {more}'
+    ways = [more, "set details = false"] if every_s is None else [f'set every = "{_words(every_s)}"', more]
+    return ", or ".join(way for way in ways if way)
 
 
 def _nice(seconds: float) -> float | None:

@@ -264,10 +264,12 @@ async def _tell_pace(store: Store, name: str, seen: Sequence[Seen], tell: Tell) 
     said = f"{sweep}; {share}; {_round(mine, reckoned.round_s, exact=exact)}"
     if reckoned.delay_s is not None and exact:
         said += f"; a change is told after {span(reckoned.delay_s)} on average"
-    remedy = advice(mine, [mine, *others], allowance)
+    day = next((each.day for each in seen if each.day), None)
+    most_per_s = day.limit * OURS / DAY_S if day else math.inf
+    remedy = advice(mine, [mine, *others], allowance, most_per_s=most_per_s)
     tell(Step(step=step, state="warning" if remedy else "ok", said=said, remedy=remedy, facts=facts))
     if plans := SOURCES[given.kind].api.plans:
-        _tell_day(step, given, plans, next((each.day for each in seen if each.day), None), tell)
+        _tell_day(step, given, plans, day, tell)
 
 
 def _tell_day(step: str, given: SourceSettings, plans: str, day: Day | None, tell: Tell) -> None:

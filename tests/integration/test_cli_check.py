@@ -181,7 +181,7 @@ async def test_a_budget_in_tokens(call: Commands, redis_url: str) -> None:
     assert said.code == 0, said.out
     pace = step(said, "source acme", "a sweep takes 50 tokens, ")
     assert "of the budget 900/h, in tokens" in pace["said"]
-    assert pace["remedy"].startswith("set every = ")
+    assert pace["remedy"] == 'set every = "5m"', "more than the day has is not recommended"
     day = step(said, "source acme", "the budget comes to 21,600 tokens a day; the account's day has 30,000")
     assert (day["state"], day["facts"]["limit"]) == ("ok", 30_000)
     assert world.world.meter.spent == 202
