@@ -12,6 +12,7 @@ from watching import watching
 
 from poller.simulators import Options, serve
 from poller.simulators.drum import Agency
+from poller.simulators.faults import FAULTS
 from poller.simulators.life import Action, Life
 from poller.store.connection import Connection
 from poller.store.keys import Keys
@@ -39,12 +40,13 @@ HEAVY: dict[str, Mapping[str, float]] = {
     "won, reverted, reopened": {"deal_is_won": 6, "project_reverts": 40, "deal_is_reopened": 8},
 }
 """How much more often than usual these things happen."""
-FAULTS = (
-    "http502", "http500", "http503", "html200", "truncated", "cut", "reset", "object", "wrong_types",
-    "gzip_twice", "empty",
-)  # fmt: skip
 ROUGH: dict[str, dict[str, Any]] = {
-    "5 % faults of every kind": {"fault_rate": 0.05, "faults": FAULTS, "items_cap": 10},
+    "5 % faults of every kind": {
+        "fault_rate": 0.05,
+        "faults": tuple(FAULTS),
+        "fault_size": 1 << 26,
+        "items_cap": 10,
+    },
     "500 past the end": {"past_end": "500", "items_cap": 10},
     "order of keys and lists shuffled": {"shuffled": True},
     "another order at each request": {"sort": "random", "items_cap": 8},
