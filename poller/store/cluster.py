@@ -26,6 +26,8 @@ MOST_REDIRECTS = 5
 LOOK_AGAIN_S = 0.1
 """How soon the nodes are asked again who has which slot, while some of them are away."""
 LOOK_TIMEOUT_S = 1.0
+REPLICAS_KNOWN_S = 1.0
+"""How long it is believed which master has a replica."""
 KEYLESS = frozenset(
     "ASKING CLIENT CLUSTER COMMAND CONFIG ECHO FLUSHALL INFO PING SCAN SCRIPT SHUTDOWN TIME "
     "WAIT WAITAOF".split()
@@ -155,8 +157,11 @@ class Client(Redis):
                 raise each.replies[0]
         return [each.replies[0] for each in errands]
 
-    def followed(self, key: str) -> bool:
-        """Whether the master of a key had a replica when it was last asked."""
+    async def followed(self, key: str) -> bool:
+        """Whether the master of a key has a replica, as the nodes said within the last second or two."""
+        if self._owners and asyncio.get_running_loop().time() > self._looked_at + REPLICAS_KNOWN_S:
+            self._stale = True
+            await self._refresh()
         owner = self._owner(key)
         return owner is not None and self._replicas.get(owner, 0) > 0
 

@@ -186,10 +186,11 @@ class Connection:
     async def _pipelined(self, how: str, what: str, keys: Sequence[str], args: Sequence[Any]) -> list[Any]:
         # WAITAOF and WAIT ask about the writes of their own connection, so all go down the same one.
         within_ms = round(FSYNC_TIMEOUT_S * 1000)
+        followed = isinstance(self.commands, Client) and await self.commands.followed(keys[0])
         async with self.commands.pipeline(transaction=False) as pipe:
             pipe.execute_command(how, what, len(keys), *keys, *args)
             pipe.waitaof(1, 0, within_ms)
-            if isinstance(self.commands, Client) and self.commands.followed(keys[0]):
+            if followed:
                 pipe.wait(1, within_ms)
             return await pipe.execute(raise_on_error=False)
 

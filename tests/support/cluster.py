@@ -122,6 +122,7 @@ class Cluster:
         return len(masters) == MASTERS and all(
             node.replication().get("slave0", {}).get("state") == "online"
             and b"cluster_state:ok" in node.ask("INFO")
+            and all(replicas for _, _, _, *replicas in node.ask("SLOTS"))
             for node in masters
         )
 
