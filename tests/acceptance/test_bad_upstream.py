@@ -1,5 +1,6 @@
 """A CRM that answers nonsense, or refuses: nothing is concluded, memory stays bounded, service goes on."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,8 @@ async def complaint(tale: Tale, running: Running, after: int) -> str:
     return found
 
 
-async def test_nonsense_is_believed_by_nobody(tmp_path: Path) -> None:
+@pytest.mark.fault(10)
+async def test_nonsense_is_believed_by_nobody(tmp_path: Path, figures: Callable[..., None]) -> None:
     """Each kind of bad answer ends the sweep with a reason; what moved meanwhile is told once, afterwards."""
     rows: list[tuple[Any, ...]] = []
     options = Options(records=60, seed=13, switches={"fault_size": 500_000_000})
@@ -84,6 +86,7 @@ async def test_nonsense_is_believed_by_nobody(tmp_path: Path) -> None:
             running.terminate()
             assert await running.end() == 0
     show(("fault", "peak", "reason"), ("none", f"{usual_mb:.0f} MB", ""), *rows)
+    figures(f"{', '.join(NONSENSE)}: 0 events, a reason each, {peak_mb - usual_mb:+.0f} MB", rounds=len(rows))
     verdict.check()
     assert peak_mb - usual_mb < MEMORY_MB
 

@@ -9,7 +9,7 @@ import math
 import statistics
 import sys
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -256,8 +256,11 @@ async def course(
     return Course(sim, began, ended, entries, ids, told, found, list(swept))
 
 
+@pytest.mark.fault(9)
 @pytest.mark.timeout(600)
-async def test_never_refused_and_nothing_left_unused(server: RealServer, pytestconfig: pytest.Config) -> None:
+async def test_never_refused_and_nothing_left_unused(
+    server: RealServer, pytestconfig: pytest.Config, figures: Callable[..., None]
+) -> None:
     """0 × 429, at least 90 % of the budget used, and one source that fails holds nobody up."""
     long = pytestconfig.getoption("--long")
     seconds, pace = (LONG_S, LONG_PACE) if long else (QUICK_S, QUICK_PACE)
@@ -275,6 +278,9 @@ async def test_never_refused_and_nothing_left_unused(server: RealServer, pytestc
         ("changes", "requests", "used", "most in a window", "429", "of the failing one", "replicas"),
         (len(ran.entries), len(ran.starts), f"{used:.0%}", most, len(refused), len(failing), len(holders)),
     )
+    spent = f"{len(ran.starts):,} requests, 0 × 429, {most} of {LIMIT} in the fullest window"
+    figures(f"two replicas, three sources: {spent}", rounds=len(ran.starts))
+    figures(f"two replicas on one budget: {most} of {LIMIT} in the fullest window", fault=6)
     assert [each for each in sim.requests if each.status == 429] == []
     assert most <= LIMIT
     assert used >= 0.9

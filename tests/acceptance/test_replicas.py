@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,7 @@ from gate import Gate, gated
 from processes import Home, Running, home
 from realserver import RealServer
 from receiver import Receiver, receiving
-from tales import Tale, show
+from tales import Tale
 from waiting import wait_until
 
 from poller.simulators import Options, serve
@@ -26,6 +26,7 @@ pytestmark = pytest.mark.full
 
 LEASE_S = 2.0
 AT_ONCE = 15
+Figures = Callable[..., None]
 
 
 @dataclass
@@ -132,8 +133,9 @@ async def paired(folder: Path, server: RealServer | Cluster) -> AsyncIterator[Pa
         yield pair
 
 
+@pytest.mark.fault(6)
 async def test_a_death_is_taken_over_within_the_lease_and_a_second(
-    tmp_path: Path, redis_url: str, real_server: RealServer, ground: Cluster | None
+    tmp_path: Path, redis_url: str, real_server: RealServer, ground: Cluster | None, figures: Figures
 ) -> None:
     """kill -9 of either replica: the other holds all of its work within lease + 1 s, and nothing is lost."""
     took_s = []
@@ -150,17 +152,20 @@ async def test_a_death_is_taken_over_within_the_lease_and_a_second(
             await pair.another()
         await pair.shared()
         await pair.end()
-    show(("lease s", "taken over after s"), (LEASE_S, ", ".join(f"{each:.2f}" for each in took_s)))
+    where = "on a cluster " if ground else ""
+    figures(f"kill -9 {where}with a lease of {LEASE_S:g} s: taken over after {max(took_s):.1f} s at most")
     assert max(took_s) <= LEASE_S + 1.0
 
 
+@pytest.mark.fault(6)
 @pytest.mark.timeout(3600)
 async def test_a_leader_that_slept_past_its_lease_commits_nothing(
-    tmp_path: Path, redis_url: str, real_server: RealServer, pytestconfig: pytest.Config
+    tmp_path: Path, redis_url: str, real_server: RealServer, pytestconfig: pytest.Config, figures: Figures
 ) -> None:
     """Stopped in the midst of a commit, a leader is followed by the other; what it had sent is refused."""
     rounds = 300 if pytestconfig.getoption("--long") else 1
     replies: list[bytes] = []
+    took_s: list[float] = []
     async with paired(tmp_path, real_server) as pair:
         for _ in range(rounds):
             held = await pair.shared()
@@ -171,7 +176,7 @@ async def test_a_leader_that_slept_past_its_lease_commits_nothing(
             async with asyncio.timeout(20):
                 await gate.held.wait()
             leader.stand()
-            await pair.taken(other.pid)
+            took_s.append(await pair.taken(other.pid))
             await pair.tale.settle(window)
             window = pair.tale.live(AT_ONCE)
             gate.open()
@@ -181,6 +186,7 @@ async def test_a_leader_that_slept_past_its_lease_commits_nothing(
             await pair.tale.settle(window)
         await pair.end()
     refused = sum(b"FENCED" in each for each in replies)
-    row = (rounds, refused, pair.tale.transitions, len(pair.tale.due))
-    show(("rounds", "refused", "transitions", "due"), row)
+    told = f"{refused} of {rounds} stale commits refused, taken over after {max(took_s):.1f} s at most"
+    figures(f"{told}; {pair.tale.transitions:,} transitions, 0 lost, 0 twice", rounds=rounds)
     assert refused == rounds
+    assert max(took_s) <= LEASE_S + 1.0

@@ -1,7 +1,7 @@
 """One source at work: first things first, at an even pace, as operators ask, and when its host refuses."""
 
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -135,7 +135,10 @@ async def test_a_refused_token_suspends_and_is_tried_when_asked(
         assert await driven.events() == ["poller.source.suspended"]
 
 
-async def test_429_stops_everything_until_it_is_over(sim: Any, connection: Connection, keys: Keys) -> None:
+@pytest.mark.fault(9)
+async def test_429_stops_everything_until_it_is_over(
+    sim: Any, connection: Connection, keys: Keys, figures: Callable[..., None]
+) -> None:
     """After one refusal nothing is sent until the host said, and the report tells of it."""
     sim.set(retry_after="seconds", limit=30, limit_period_s=3.0)
     async with driving(connection, keys, sim, limit=1000, window_s=3.0, every_s=0.2) as driven:
@@ -146,6 +149,7 @@ async def test_429_stops_everything_until_it_is_over(sim: Any, connection: Conne
         )
         probe = next(each for each in sim.requests if each.start > refused.end + 0.2)
         await driven.until(lambda: driven.reports[-1]["refusals"] >= 1, "word of it")
+    figures("after a 429 with Retry-After one probe when that is over, and nothing before")
     assert probe.start - refused.end > 0.5
     assert driven.reports[-1]["blocked_s"] > 0.5
 

@@ -1,8 +1,10 @@
 """Pausing, probing, disabling, and what operators ask: resend, recover, enable, disable."""
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 
+import pytest
 import structlog.testing
 from hookside import Clock, Receiver, Side, delivering, event, hang, receiving
 from waiting import wait_until
@@ -323,7 +325,10 @@ async def test_a_source_that_is_born_later_is_read_from_its_beginning(
         assert receiver.ids == ["evt_1"]
 
 
-async def test_what_retention_takes_is_counted_and_said(connection: Connection, keys: Keys) -> None:
+@pytest.mark.fault(15)
+async def test_what_retention_takes_is_counted_and_said(
+    connection: Connection, keys: Keys, figures: Callable[..., None]
+) -> None:
     """Unread entries that are trimmed are a loss with a number, in the counts and in the log."""
     office = Office(connection, keys)
     with structlog.testing.capture_logs() as logs:
@@ -339,6 +344,7 @@ async def test_what_retention_takes_is_counted_and_said(connection: Connection, 
             await wait_until(lambda: len(receiver.got) == 4, "what was left")
             await side.stop()
     counts = await office.counts("hook", "acme")
+    figures(f"7 unread entries taken: {counts.lost} counted")
     assert (counts.lost, counts.lag, counts.delivered) == (7, 0, 4)
     assert any(each["event"] == "stream.unread_trimmed" and each["lost"] == 7 for each in logs)
 

@@ -56,7 +56,7 @@ def table(measured: Sequence[Measured]) -> str:
     for number, (what, must) in FAULTS.items():
         mine = [each for each in measured if each.fault == number]
         if mine:
-            told = "; ".join(each.figures for each in mine)
+            told = "; ".join(dict.fromkeys(each.figures for each in mine))
             held = "✓" if all(each.held for each in mine) else "✗"
             rounds = max(each.rounds for each in mine)
             lines.append(f"| {number} | {what} | {must} | {told} | {rounds:,} | {held} |")

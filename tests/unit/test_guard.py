@@ -1,5 +1,6 @@
 """Which addresses an endpoint may be sent to: public unicast, in whatever spelling, and what is opened."""
 
+from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import pytest
@@ -28,9 +29,15 @@ PUBLIC = """
 """.split()
 
 
-def test_the_corpus_is_large_enough() -> None:
-    """At least 47 addresses that must be refused."""
+@pytest.mark.fault(19)
+def test_the_corpus_is_large_enough(figures: Callable[..., None]) -> None:
+    """At least 47 addresses that must be refused, and all of them are; of the public ones none."""
     assert len(set(REFUSED)) >= 47
+    passed = [each for each in REFUSED if Guard().permits(each)]
+    shut = [each for each in PUBLIC if not Guard().permits(each)]
+    told = f"{len(passed)} of {len(REFUSED)} addresses let through"
+    figures(f"{told}, {len(shut)} of {len(PUBLIC)} public ones refused", rounds=len(REFUSED))
+    assert (passed, shut) == ([], [])
 
 
 @pytest.mark.parametrize("text", REFUSED)
