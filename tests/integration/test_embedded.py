@@ -6,12 +6,13 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import realserver
+from hookside import event
 from redis.asyncio import Redis
 from waiting import wait_until
 
@@ -20,6 +21,9 @@ from poller.store import datadir
 from poller.store import embedded as module
 from poller.store.connection import Connection
 from poller.store.embedded import Embedded, attach, attached
+from poller.store.keys import Keys
+from poller.store.leases import Leases
+from poller.store.snapshots import Commit, Snapshots
 
 PARENT = """
 import asyncio, signal, sys
@@ -303,19 +307,50 @@ async def test_a_server_that_died_is_started_again(data_dir: Path) -> None:
     await store.commands.set("k", "v")
     pid = await pid_of(store)
     os.kill(pid, signal.SIGKILL)
-
-    async def back() -> bool:
-        try:
-            return await pid_of(store) != pid
-        except Exception:  # noqa: BLE001 — whatever the client says while it is away
-            return False
-
-    await wait_until(back, "the server is back")
+    await wait_until(lambda: another(store, pid), "the server is back")
     assert embedded.url == url
     tending.cancel()
     await asyncio.gather(tending, return_exceptions=True)
     await store.close()
     await embedded.stop()
+
+
+@pytest.mark.full
+@pytest.mark.fault(3)
+async def test_with_fsync_nothing_acknowledged_is_lost_with_the_server(
+    data_dir: Path, pytestconfig: pytest.Config, figures: Callable[..., None]
+) -> None:
+    """kill -9 of the server right after a commit was acknowledged: each one is in the stream afterwards."""
+    rounds, keys = 40 if pytestconfig.getoption("--long") else 5, Keys()
+    embedded = Embedded(fsync=True)
+    store = Connection.open(await embedded.start(data_dir), fsync=True)
+    tending = asyncio.create_task(embedded.tend(every_s=0.01))
+    fence = await Leases(store, holder="me", ttl_s=3600).acquire(keys.source_lease("acme"))
+    acknowledged = 0
+    for round_ in range(rounds):
+        snapshots = Snapshots(store, keys, "acme", fence=fence or 0)
+        await snapshots.open()
+        for _ in range(10 + 7 * round_ % 5):
+            await snapshots.commit(Commit(events=[event(acknowledged + 1)]))
+            acknowledged += 1
+        pid = await pid_of(store)
+        os.kill(pid, signal.SIGKILL)
+        await wait_until(lambda pid=pid: another(store, pid), "the server is back", 20)
+    entries = await store.commands.xrange(keys.events("acme"))
+    assert [fields[b"id"] for _, fields in entries] == [b"evt_%x" % n for n in range(1, acknowledged + 1)]
+    figures(f"fsync: {acknowledged} commits acknowledged, 0 lost", rounds=rounds)
+    tending.cancel()
+    await asyncio.gather(tending, return_exceptions=True)
+    await store.close()
+    await embedded.stop()
+
+
+async def another(store: Connection, pid: int) -> bool:
+    """Whether a server answers that is not this one."""
+    try:
+        return await pid_of(store) != pid
+    except Exception:  # noqa: BLE001 — whatever the client says while it is away
+        return False
 
 
 async def test_stopping_twice_or_never_started_is_fine(data_dir: Path) -> None:
