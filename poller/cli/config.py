@@ -26,4 +26,4 @@ def show(ctx: typer.Context, config: ConfigOption = None, as_json: JsonOption = 
     if as_json:
         show_json({"settings": table, "warnings": settings.warnings})
         return
-    show_table(("setting", "value", "origin"), table, as_json=False)
+    show_table(("setting", "value", "origin"), table, empty="nothing is set")

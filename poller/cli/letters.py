@@ -42,7 +42,7 @@ def attempts(
         show_json([_attempt(each) for each in found])
         return
     columns = ("time", "outcome", "status", "ms", "attempt", "type", "subject", "event", "next", "answer")
-    show_table(columns, [_attempt_row(each) for each in found], as_json=False)
+    show_table(columns, [_attempt_row(each) for each in found], empty=f"nothing was sent to {name} yet")
 
 
 def _attempt(each: Attempt) -> dict[str, Any]:
@@ -85,7 +85,11 @@ def dead(
     if as_json:
         show_json(rows)
         return
-    show_table(("died", "source", "type", "subject", "event", "attempts", "why"), rows, as_json=False)
+    show_table(
+        ("died", "source", "type", "subject", "event", "attempts", "why"),
+        rows,
+        empty=f"{name}: nothing was given up",
+    )
     if rows:
         say(f"`poller webhooks resend {name} EVENT` sends one again, `recover {name} --dead` all of them")
 

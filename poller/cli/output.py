@@ -15,10 +15,10 @@ WIDEST = 10_000
 """Columns of a table that is piped: nothing is cut or folded for a program."""
 
 
-def show_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
-    """Print rows under their columns; as JSON, a list of objects with all that each row holds."""
-    if as_json:
-        show_json(list(rows))
+def show_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], *, empty: str) -> None:
+    """Print rows under their columns; where there are none say so on stderr."""
+    if not rows:
+        tell(empty)
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:

@@ -11,6 +11,8 @@ from .output import say, show_json, show_table, warn
 from .reach import UNWELL, Store, with_store
 from .root import ConfigOption, JsonOption, app
 
+NO_SOURCE = "no source is set up: `poller init` writes a first settings file"
+
 
 @app.command()
 def status(ctx: typer.Context, config: ConfigOption = None, as_json: JsonOption = False) -> None:
@@ -48,7 +50,7 @@ def _show(seen: Overview, server: str) -> None:
         for line in _endpoint_lines(webhook, seen.at):
             say(f"  {line}")
     if not seen.sources:
-        warn("no source is set up: `poller init` writes a first settings file")
+        warn(NO_SOURCE)
 
 
 def _source_lines(source: SourceAnswer) -> Iterator[str]:
@@ -105,5 +107,7 @@ def show_sources(sources: Sequence[SourceAnswer], *, as_json: bool) -> None:
         for each in sources
     ]
     show_table(
-        ("source", "kind", "state", "records", "every", "budget", "polled by", "why"), rows, as_json=False
+        ("source", "kind", "state", "records", "every", "budget", "polled by", "why"),
+        rows,
+        empty=NO_SOURCE,
     )

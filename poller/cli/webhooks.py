@@ -53,7 +53,7 @@ def list_(ctx: typer.Context, config: ConfigOption = None, as_json: JsonOption =
         }
         for each in found
     ]
-    show_table(columns, rows, as_json=False)
+    show_table(columns, rows, empty="no webhook is set up: events go to Redis Streams alone")
 
 
 @app.command()

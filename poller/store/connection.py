@@ -110,7 +110,7 @@ def translated() -> Iterator[None]:
 
 
 def _said(exc: BaseException) -> str:
-    return str(exc) or type(exc).__name__
+    return str(exc).rstrip(".") or type(exc).__name__
 
 
 class Connection:

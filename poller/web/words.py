@@ -24,6 +24,8 @@ def span(seconds: float | None) -> str:
     """A time span as people say it."""
     if seconds is None:
         return "never"
+    if 0 < seconds < 0.05:
+        return "under 0.1 s"
     _, unit, name = next(step for step in _STEPS if seconds < step[0])
     number = seconds / unit
     return f"{number:.0f} {name}" if number >= 10 or unit > 1 else f"{number:.1f} {name}"

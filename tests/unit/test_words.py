@@ -37,7 +37,15 @@ def test_a_line_says_what_tells_most() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "said"),
-    [(None, "never"), (0.04, "0.0 s"), (34, "34 s"), (660, "11 min"), (7200, "2 h"), (259200, "3 days")],
+    [
+        (None, "never"),
+        (0.04, "under 0.1 s"),
+        (0.0, "0.0 s"),
+        (34, "34 s"),
+        (660, "11 min"),
+        (7200, "2 h"),
+        (259200, "3 days"),
+    ],
 )
 def test_spans_are_said_as_people_say_them(seconds: float | None, said: str) -> None:
     """Each size in its own unit."""
