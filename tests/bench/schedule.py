@@ -1,6 +1,6 @@
 """Detection delay on a virtual clock, divided by the least possible: our schedule beside what others do.
 
-    python tests/bench/schedule.py [--days 20] [--seeds 1] [--mixed] [--only TEXT]
+    python tests/bench/schedule.py [--days 20] [--seeds 1] [--warm 0.33] [--mixed] [--only TEXT]
 
 The bound is (Σ√(wλc))² / (2BΣwλ): nobody does better under Poisson who knows every rate and no moment
 (anchors/polling.md §3b). Nobody knows the rates: `learner` is the bound of who knows only the population
@@ -8,8 +8,9 @@ they are drawn from and has seen what happened so far (numerically, by Bayes), a
 policy can reach. In sessions changes come in clusters, and less than 1 is possible.
 
 Details alone: 500 records, 0.5 requests a second, 0.2 changes of a record a day; the first third of the
-time is for learning and not counted. Mixed: two lists and their details at 0.8 requests a second, a row
-and a detail each changing 0.2 times a day; a row's change counts SWEEP_WEIGHT times.
+time (`--warm`) is for learning and not counted. Mixed: two lists and their details at 0.8 requests a second,
+a row and a detail each changing 0.2 times a day; a row's change counts SWEEP_WEIGHT times. The last table is
+Markdown, as the README quotes it.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Protocol
 
 from poller.watch.agenda import SWEEP_WEIGHT, Agenda, Choice
@@ -30,6 +32,7 @@ from poller.watch.pacing import Round
 PER_DAY = 0.2
 RECORDS, PER_S = 500, 0.5
 MIXED_PER_S, PAGE = 0.8, 100
+SIZES = ({"opportunity": 500, "project": 300}, {"opportunity": 2000, "project": 1000})
 WARM = 1 / 3
 EVERY_S, MAX_AGE_S = 30.0, DAY_S
 FURTHER, APART_S = 3.0, 300.0
@@ -79,6 +82,7 @@ def sessions(rate: float, until: float, rng: random.Random) -> list[float]:
     return sorted(found)
 
 
+NAMES = ("round robin", "proportional", "known rates", "poller")
 PROCESSES = {"Poisson": poisson, "sessions": sessions}
 
 
@@ -119,6 +123,13 @@ class Told:
             if left <= 0:
                 return delay
         return max(self.delays)
+
+    def add(self, one: "Told") -> None:
+        """Another run of the same policy."""
+        self.delays += one.delays
+        self.weights += one.weights
+        self.requests += one.requests
+        self.cpu_s += one.cpu_s
 
 
 class Policy(Protocol):
@@ -209,13 +220,10 @@ class OurAgenda:
             self.agenda.read(self._choice, now=now, changed=found > 0)
 
 
-def run(
-    policy: Policy, units: Sequence[Unit], *, until: float, per_s: float, warm: float | None = None
-) -> Told:
+def run(policy: Policy, units: Sequence[Unit], *, until: float, per_s: float, warm: float) -> Told:
     """Spend evenly until the end; changes before `warm` are not counted."""
     for unit in units:
         unit.read_to = 0
-    warm = until * WARM if warm is None else warm
     told, now, began = Told(), 0.0, time.process_time()
     while now < until:
         at = policy.next(now)
@@ -243,13 +251,14 @@ def bound(units: Sequence[Unit], per_s: float) -> float:
     return roots**2 / (2 * per_s * sum(unit.weight * unit.rate for unit in units))
 
 
-def learner(population: str, given: Sequence[float], until: float, rng: random.Random) -> float:
+def learner(population: str, given: Sequence[float], span: tuple[float, float], rng: random.Random) -> float:
     """The bound of who must learn the rates, ÷ the bound; the mean over the time that is counted."""
     draws = sorted(rates(population, 200 * QUANTILES, rng))[100::200]
     least = sum(map(math.sqrt, given)) ** 2 / sum(given)
     found = []
+    begin, end = span
     for part in range(6):
-        past_s = until * (WARM + (1 - WARM) * (part + 0.5) / 6)
+        past_s = begin + (end - begin) * (part + 0.5) / 6
         believed: dict[int, float] = {}
         means = []
         for rate in given:
@@ -259,12 +268,8 @@ def learner(population: str, given: Sequence[float], until: float, rng: random.R
                 weights = [math.exp(each - max(logs)) for each in logs]
                 believed[seen] = sum(map(float.__mul__, weights, draws)) / sum(weights)
             means.append(believed[seen])
-        roots = sum(map(math.sqrt, means))
-        found.append(
-            sum(rate * roots / math.sqrt(mean) for rate, mean in zip(given, means, strict=True))
-            / sum(given)
-            / least
-        )
+        late = sum(rate / math.sqrt(mean) for rate, mean in zip(given, means, strict=True))
+        found.append(late * sum(map(math.sqrt, means)) / sum(given) / least)
     return statistics.mean(found)
 
 
@@ -297,63 +302,83 @@ def mixed(
     return units, rows
 
 
-def show(title: str, least: float, told: dict[str, Told], note: str = "") -> None:
-    """One block of the table."""
-    print(f"\n{title}: the bound is {least:.0f} s{note}")
-    for name, each in told.items():
-        print(
-            f"  {name:<22}{each.mean / least:>6.2f} × {each.percentile(0.95):>8.0f} s p95"
-            f"{max(each.delays):>8.0f} s max {len(each.delays):>8} changes"
-            f"{each.cpu_s / max(1, each.requests) * 1e6:>6.0f} µs a request",
-            flush=True,
-        )
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """All policies over the same changes."""
+
+    process: str
+    what: str
+    least: float
+    floor: float | None
+    """The least for who must learn the rates, ÷ `least`."""
+    told: dict[str, Told]
+
+    def show(self) -> None:
+        """One block, as soon as it is done."""
+        note = f"; a learner's is {self.floor:.2f} ×" if self.floor else ""
+        print(f"\n{self.process}, {self.what}: the bound is {self.least:.0f} s{note}")
+        for name, each in self.told.items():
+            print(
+                f"  {name:<22}{each.mean / self.least:>6.2f} × {each.percentile(0.95):>8.0f} s p95"
+                f"{max(each.delays):>8.0f} s max {len(each.delays):>8} changes"
+                f"{each.cpu_s / max(1, each.requests) * 1e6:>6.0f} µs a request",
+                flush=True,
+            )
+
+    @property
+    def row(self) -> str:
+        """Its line of the table: mean ÷ bound, and the 95th percentile in seconds."""
+        cells = [
+            f"{each.mean / self.least:.2f} / {each.percentile(0.95):,.0f}" for each in self.told.values()
+        ]
+        floor = f"{self.floor:.2f}" if self.floor else "–"
+        return " | ".join(["", self.process, self.what, f"{self.least:.0f} s", floor, *cells, ""]).strip()
 
 
-def contest_details(population: str, process: str, until: float, seeds: int) -> None:
+def contest_details(population: str, process: str, until: float, warm: float, seeds: int) -> Contest:
     """Details alone, over all seeds."""
-    policies: dict[str, Callable[[list[Unit]], Policy]] = {
-        "round robin": InTurn,
-        "proportional": lambda units: Fixed(units, 1.0, PER_S),
-        "known rates, square root": lambda units: Fixed(units, 0.5, PER_S),
-        "poller": OurDetails,
-    }
-    told = {name: Told() for name in policies}
+    told = {name: Told() for name in NAMES}
     leasts, floors = [], []
     for seed in range(1, seeds + 1):
         units = details_only(population, process, until, seed)
         leasts.append(bound(units, PER_S))
-        floors.append(learner(population, [u.rate for u in units], until, random.Random(seed)))
-        for name, make in policies.items():
-            merge(told[name], run(make(units), units, until=until, per_s=PER_S))
-    note = f"; a learner's is {statistics.mean(floors):.2f} ×" if process == "Poisson" else ""
-    show(f"{process}, {population}", statistics.mean(leasts), told, note)
+        known = [unit.rate for unit in units]
+        floors.append(learner(population, known, (warm, until), random.Random(seed)))
+        policies: list[Policy] = [*others(units, PER_S), OurDetails(units)]
+        for into, policy in zip(told.values(), policies, strict=True):
+            into.add(run(policy, units, until=until, per_s=PER_S, warm=warm))
+    floor = statistics.mean(floors) if process == "Poisson" else None
+    return Contest(process, population, statistics.mean(leasts), floor, told)
 
 
-def merge(into: Told, one: Told) -> None:
-    """Add up the runs of one policy."""
-    into.delays += one.delays
-    into.weights += one.weights
-    into.requests += one.requests
-    into.cpu_s += one.cpu_s
+def others(units: Sequence[Unit], per_s: float) -> tuple[Policy, Policy, Policy]:
+    """In turn, by the known rate, and by its square root."""
+    return InTurn(units), Fixed(units, 1.0, per_s), Fixed(units, 0.5, per_s)
 
 
-def contest_mixed(population: str, process: str, until: float, sizes: dict[str, int]) -> None:
+def contest_mixed(population: str, process: str, until: float, warm: float, sizes: dict[str, int]) -> Contest:
     """Sweeps and details out of one budget."""
     units, rows = mixed(population, process, until, 1, sizes)
-    policies: dict[str, Policy] = {
-        "round robin": InTurn(units),
-        "proportional": Fixed(units, 1.0, MIXED_PER_S),
-        "known rates, square root": Fixed(units, 0.5, MIXED_PER_S),
-        "poller": OurAgenda(units, rows),
+    policies: list[Policy] = [*others(units, MIXED_PER_S), OurAgenda(units, rows)]
+    told = {
+        name: run(each, units, until=until, per_s=MIXED_PER_S, warm=warm)
+        for name, each in zip(NAMES, policies, strict=True)
     }
-    told = {name: run(each, units, until=until, per_s=MIXED_PER_S) for name, each in policies.items()}
-    what = " + ".join(map(str, sizes.values()))
-    show(f"{process}, {population}, sweeps of {what} and their details", bound(units, MIXED_PER_S), told)
+    what = f"{population}, {' + '.join(map(str, sizes.values()))}"
+    return Contest(process, what, bound(units, MIXED_PER_S), None, told)
 
 
-def contests() -> Iterator[tuple[str, str]]:
+def contests(given: argparse.Namespace) -> Iterator[Contest]:
     """Every process and population."""
-    return ((process, population) for process in PROCESSES for population in POPULATIONS)
+    until = given.days * DAY_S
+    warm = until * given.warm
+    for process, population in product(PROCESSES, POPULATIONS):
+        if given.only not in f"{process} {population}":
+            continue
+        if given.mixed:
+            yield from (contest_mixed(population, process, until, warm, sizes) for sizes in SIZES)
+        else:
+            yield contest_details(population, process, until, warm, given.seeds)
 
 
 def main() -> None:
@@ -361,19 +386,16 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--days", type=float, default=20)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--warm", type=float, default=WARM, help="part of the time that is not counted")
     parser.add_argument("--mixed", action="store_true", help="sweeps and details out of one budget instead")
     parser.add_argument("--only", default="", help="only where process and population hold this text")
     given = parser.parse_args()
-    for process, population in contests():
-        if given.only not in f"{process} {population}":
-            continue
-        until = given.days * DAY_S
-        if not given.mixed:
-            contest_details(population, process, until, given.seeds)
-            continue
-        for opportunities, projects in ((500, 300), (2000, 1000)):
-            sizes = {"opportunity": opportunities, "project": projects}
-            contest_mixed(population, process, until, sizes)
+    done = []
+    for each in contests(given):
+        each.show()
+        done.append(each.row)
+    print(f"\n| changes | population | bound | learner | {' | '.join(NAMES)} |\n|{'---|' * 8}")
+    print("\n".join(done))
 
 
 if __name__ == "__main__":
