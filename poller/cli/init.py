@@ -212,7 +212,12 @@ def _ask(
         try:
             answer = str(
                 typer.prompt(
-                    question, default=default, hide_input=hidden, show_default=bool(default), err=True
+                    question,
+                    default=default,
+                    hide_input=hidden,
+                    show_default=bool(default),
+                    prompt_suffix=" ",
+                    err=True,
                 )
             )
         except typer.Abort as exc:

@@ -122,13 +122,13 @@ def test_init_takes_the_token_from_stdin(tmp_path: Path) -> None:
 
 
 DIALOGUE = (
-    (b"Which CRM (drum, close, pipedrive)? [drum]:", b"drom\n"),
-    (b"That will not do.\nWhich CRM (drum, close, pipedrive)? [drum]:", b"drum\n"),
-    (b"What shall the source be called? [drum]:", b"acme\n"),
+    (b"Which CRM (drum, close, pipedrive)? [drum]", b"drom\n"),
+    (b"That will not do.\nWhich CRM (drum, close, pipedrive)? [drum]", b"drum\n"),
+    (b"What shall the source be called? [drum]", b"acme\n"),
     # The space comes after the terminal's echo is off, which drops what was typed before.
-    (b"Its API token (not shown)?: ", b"tok-of-acme\n"),
-    (b"A Slack webhook for won and lost deals (Enter for none)?:", b"\n"),
-    (b"A URL that shall receive all events, signed (Enter for none)?:", b"\n"),
+    (b"Its API token (not shown)? ", b"tok-of-acme\n"),
+    (b"A Slack webhook for won and lost deals (Enter for none)?", b"\n"),
+    (b"A URL that shall receive all events, signed (Enter for none)?", b"\n"),
 )
 
 
