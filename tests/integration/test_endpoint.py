@@ -1,9 +1,11 @@
 """One endpoint end to end: streams in a store, a real receiver, and what is kept when things go wrong."""
 
+import asyncio
 import time
 
 import pytest
-from hookside import SECRET, Clock, Receiver, delivering, event, receiving
+import structlog.testing
+from hookside import SECRET, Clock, Receiver, delivering, event, hang, receiving
 from standardwebhooks.webhooks import Webhook
 from waiting import wait_until
 
@@ -85,3 +87,54 @@ async def test_a_stale_holder_is_fenced_off(connection: Connection, keys: Keys) 
         assert side.task is not None
         with pytest.raises(Fenced):
             await side.task
+
+
+async def test_connections_are_the_endpoints_over_all_its_sources(connection: Connection, keys: Keys) -> None:
+    """Three sources and a receiver that hangs take two connections where two are set, and nobody else's."""
+    released = asyncio.Event()
+    async with (
+        receiving(Receiver(always=hang(released))) as slow,
+        receiving() as quick,
+        delivering(connection, keys, slow.url, name="slow", concurrency=2) as one,
+        delivering(connection, keys, quick.url, name="quick") as other,
+    ):
+        one.sources = other.sources = ("a", "b", "c")
+        for source in one.sources:
+            await one.publish(*(event(ord(source) * 16 + n) for n in range(10)), source=source)
+        endpoint = one.start()
+        await wait_until(lambda: len(slow.got) == 2, "two requests at the receiver that hangs")
+        other.start()
+        await wait_until(lambda: len(quick.got) == 30, "everything at the other one")
+        assert endpoint.gauges().in_flight == len(slow.got) == 2
+        released.set()
+        await wait_until(lambda: len(slow.got) == 30, "everything once it answers")
+        await one.stop()
+        await other.stop()
+
+
+async def test_without_order_a_later_event_passes_at_once(connection: Connection, keys: Keys) -> None:
+    """With order = "none" a record's next event does not wait for the one that failed."""
+    async with (
+        receiving(Receiver(answers={"evt_1": 500})) as receiver,
+        delivering(connection, keys, receiver.url, order="none") as side,
+    ):
+        side.start()
+        await side.publish(event(1, subject="deal/7"))
+        await wait_until(lambda: len(side.told.attempts) == 1, "the first attempt")
+        await side.publish(event(2, subject="deal/7"))
+        await wait_until(lambda: len(side.told.attempts) == 2, "the later event")
+        await side.stop()
+        assert receiver.ids == ["evt_1", "evt_2"]
+
+
+async def test_the_span_of_the_schedule_is_logged_at_the_start(connection: Connection, keys: Keys) -> None:
+    """Whoever sets a schedule reads how long an event is tried for."""
+    with structlog.testing.capture_logs() as logs:
+        async with receiving() as receiver, delivering(connection, keys, receiver.url) as side:
+            side.start()
+            await wait_until(
+                lambda: any(each["event"] == "endpoint.started" for each in logs), "the first line"
+            )
+            await side.stop()
+    line = next(each for each in logs if each["event"] == "endpoint.started")
+    assert (line["attempts"], line["span_h"]) == (12, 75.7)
