@@ -90,9 +90,9 @@ async def test_a_blocking_read_outlasts_the_command_timeout(
     connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """BLOCK may be longer than the time-out of commands: it ends by itself, with nothing."""
-    monkeypatch.setattr(module, "COMMAND_TIMEOUT_S", 0.1)
-    read = connection.blocking.xread({"poller:{acme}:events": "$"}, block=50)
-    assert not await connection.wait(read, block_s=0.05)
+    monkeypatch.setattr(module, "COMMAND_TIMEOUT_S", 0.5)
+    read = connection.blocking.xread({"poller:{acme}:events": "$"}, block=600)
+    assert not await connection.wait(read, block_s=0.6)
 
 
 async def test_a_blocking_read_notices_a_dead_peer(
