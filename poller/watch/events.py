@@ -35,9 +35,13 @@ class Known(msgspec.Struct, omit_defaults=True):
     parent: str = ""
     children: list[str] = []
     came_after: float = 0.0
-    """Start of the last reading of its list without it (Unix seconds); 0: it was there at the baseline."""
+    """Start of the last sure reading of its list without it (Unix seconds); 0: there at the baseline."""
     among_many: bool = False
     """It came with many: a win or a loss that is dated before that reading is no news."""
+    changes: float = 0.0
+    """Changes that readings of its detail found, faded by age: how often it is to be read (habits.py)."""
+    watched_s: float = 0.0
+    """… and over how long."""
     amount: str | None = None
     """The deal's amount last known, kept for when the win hides it."""
 

@@ -134,14 +134,15 @@ class Rows:
             called = desk.meaning(known)
         else:
             run.came += suffix == "created"
-            known.came_after, known.among_many = mine.swept_at, run.came > MOST_NEWS
+            known.came_after, known.among_many = mine.sure_at, run.came > MOST_NEWS
         known.row, known.row_at = row.view, page.started
         known.gone, known.gone_at, known.meaning = "", 0.0, called if kind.judged else None
         desk.note_status(kind, row.record_id, row.view)
         if kind.dead(row.view):
             known.gone, known.gone_at = "removed", page.ended
         elif mine.baselined or desk.manner.emit_baseline:
-            self._say_new(run, ledger, page, row, suffix, Bounds(mine.swept_at, page.ended))
+            # A sweep that lacked known records may have lacked this one: the last that left no doubt counts.
+            self._say_new(run, ledger, page, row, suffix, Bounds(mine.sure_at, page.ended))
         # Until the rest is said each sweep looks at it again, also after a crash.
         unsaid = row.record_id in run.fresh
         ledger.row(kind.name, row.record_id, UNSEEN if unsaid else row.fingerprint)
@@ -165,7 +166,7 @@ class Rows:
         mine.highest = max(mine.highest, kind.rank(row.record_id, row.view))
         if known.row is not None and not desk.is_older(known.row_at):
             self._visibility.count(kind, diff)
-            desk.say_renames(ledger, diff.renames, Bounds(mine.swept_at, page.ended))
+            desk.say_renames(ledger, diff.renames, bounds)
         if self._died_or_rose(run, ledger, row, page, bounds):
             return
         waits = kind.echoes and kind.verdict(diff) != "updated"

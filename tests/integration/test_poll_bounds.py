@@ -137,6 +137,38 @@ async def test_a_creation_lies_between_the_sweep_without_it_and_its_first_page(
         assert after >= sim.log.since(sim.log.seq - 1)[0].at
 
 
+@pytest.mark.parametrize("came", ["created", "restored"])
+async def test_a_sweep_that_an_empty_page_cut_short_proves_no_coming(
+    connection: Connection, came: str
+) -> None:
+    """It looks complete, and known records are missing from it: so may the new one have been."""
+    async with drum(connection, records=30, items_cap=5) as (sim, watched):
+        victim = [row.id for row in sim.world.live("opportunity")][-1]
+        if came == "restored":
+            sim.orders.archive(victim)
+            await watched.sweep()
+            await watched.sweep()
+        await watched.sweep()
+        await watched.events()
+        (entry,) = sim.orders.restore(victim) if came == "restored" else sim.orders.create_opportunity()
+
+        async def spoil(asked: Any) -> None:
+            if asked.path.endswith("opportunities") and "page=2" in asked.query:
+                sim.fail_next("empty")
+
+        sim.between(before=spoil)
+        for _ in range(2):
+            told = await watched.poll.sweep("opportunity")
+            assert told.complete
+            assert told.suspects
+        sim.between()
+        await watched.sweep()
+        (event,) = await watched.events()
+        assert (event["type"], event["subject"]) == (entry.type, entry.subject)
+        before, after = moments(event)
+        assert before < entry.at < after
+
+
 async def test_after_a_restart_the_bound_is_the_last_complete_sweep(connection: Connection) -> None:
     """Wider than it could be, and never wrong."""
     async with drum(connection, records=30, items_cap=5) as (sim, watched):
