@@ -36,9 +36,10 @@ WITH_TTL = {"budget", "blocked"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add --full and --long."""
+    """Add --full, --long and --rounds."""
     parser.addoption("--full", action="store_true", help="also run what takes long, as CI does")
     parser.addoption("--long", action="store_true", help="run the long form of each check, for hours")
+    parser.addoption("--rounds", type=int, help="so many kills, stops, losses: a part of a long form")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -65,6 +66,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if measured:
         terminalreporter.section("faults")
         terminalreporter.write_line(table(measured))
+
+
+@pytest.fixture
+def rounds(pytestconfig: pytest.Config) -> Callable[[int, int], int]:
+    """How often a fault is to happen: rounds(quick, long)."""
+
+    def choose(quick: int, long: int) -> int:
+        return pytestconfig.getoption("--rounds") or (long if pytestconfig.getoption("--long") else quick)
+
+    return choose
 
 
 @pytest.fixture

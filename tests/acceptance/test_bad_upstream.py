@@ -31,8 +31,8 @@ NONSENSE = (
 )
 PATIENT = {"hang"}
 """It lasts as long as the caller's patience: 30 s."""
-MEMORY_MB = 150.0
-"""How much more the process may need at its worst than in good days."""
+MEMORY_MB = 32.0 + 50.0
+"""How much more the process may need at its worst than in good days: the largest body, and 50 MB."""
 
 
 async def report(tale: Tale) -> dict[str, Any]:

@@ -15,15 +15,16 @@ pytestmark = pytest.mark.full
 ON_A_CLUSTER, QUICK, LONG = 4, 50, 200
 AT_ONCE, BLOWS_A_WINDOW = 20, 4
 Figures = Callable[..., None]
+Rounds = Callable[[int, int], int]
 
 
 @pytest.mark.fault(1)
 @pytest.mark.timeout(1800)
 async def test_kill_9_at_random_moments(
-    tmp_path: Path, ground: Cluster | None, pytestconfig: pytest.Config, figures: Figures
+    tmp_path: Path, ground: Cluster | None, rounds: Rounds, figures: Figures
 ) -> None:
     """The process dies at any moment of its work and is started again on the same directory: all is well."""
-    most = LONG if pytestconfig.getoption("--long") else ON_A_CLUSTER if ground else QUICK
+    most = rounds(ON_A_CLUSTER if ground else QUICK, LONG)
     url = ground.url if ground else ""
     async with staged(tmp_path, redis_url=url, ours=url) as stage:
         while stage.blows < most:
@@ -39,10 +40,10 @@ async def test_kill_9_at_random_moments(
 @pytest.mark.fault(3)
 @pytest.mark.timeout(1800)
 async def test_kill_9_of_the_server_too(
-    tmp_path: Path, ground: Cluster | None, pytestconfig: pytest.Config, figures: Figures
+    tmp_path: Path, ground: Cluster | None, rounds: Rounds, figures: Figures
 ) -> None:
     """The server dies with its poller or without it: what was lost is found again, under the same id."""
-    most = 40 if pytestconfig.getoption("--long") else 2 if ground else 6
+    most = rounds(2 if ground else 6, 40)
     url = ground.url if ground else ""
     async with staged(tmp_path, redis_url=url, ours=url, seed=4) as stage:
         while stage.blows < most:
@@ -62,10 +63,10 @@ async def test_kill_9_of_the_server_too(
 @pytest.mark.fault(2)
 @pytest.mark.timeout(1800)
 async def test_lost_replies_of_redis(
-    tmp_path: Path, real_server: RealServer, redis_url: str, pytestconfig: pytest.Config, figures: Figures
+    tmp_path: Path, real_server: RealServer, redis_url: str, rounds: Rounds, figures: Figures
 ) -> None:
     """Redis does what it was told and its reply is lost: nothing is done twice, and nothing stays open."""
-    most = 1_000 if pytestconfig.getoption("--long") else 12
+    most = rounds(12, 1_000)
     async with (
         fault_proxy(path=real_server.socket) as proxy,
         staged(tmp_path, redis_url=proxy.url, ours=redis_url, seed=5) as stage,

@@ -31,6 +31,7 @@ ERRORS = (
 )
 """MISCONF is what a full disk looks like."""
 Figures = Callable[..., None]
+Rounds = Callable[[int, int], int]
 
 
 class Doors:
@@ -104,10 +105,10 @@ async def test_redis_is_gone(
 @pytest.mark.fault(5)
 @pytest.mark.timeout(1800)
 async def test_redis_refuses_every_command(
-    tmp_path: Path, redis_url: str, real_server: RealServer, pytestconfig: pytest.Config, figures: Figures
+    tmp_path: Path, redis_url: str, real_server: RealServer, rounds: Rounds, figures: Figures
 ) -> None:
     """Whatever it answers instead: no end, no half commit; what happened meanwhile is told once."""
-    most = LONG_ROUNDS if pytestconfig.getoption("--long") else QUICK_ROUNDS
+    most = rounds(QUICK_ROUNDS, LONG_ROUNDS)
     backs = []
     async with (
         fault_proxy(path=real_server.socket) as proxy,
@@ -137,10 +138,10 @@ async def _answered(proxy: FaultProxy, error: str, times: int) -> None:
 
 @pytest.mark.fault(5)
 async def test_redis_forgets_its_scripts(
-    tmp_path: Path, redis_url: str, real_server: RealServer, pytestconfig: pytest.Config, figures: Figures
+    tmp_path: Path, redis_url: str, real_server: RealServer, rounds: Rounds, figures: Figures
 ) -> None:
     """SCRIPT FLUSH at any moment is not even noticed."""
-    most = LONG_ROUNDS if pytestconfig.getoption("--long") else QUICK_ROUNDS
+    most = rounds(QUICK_ROUNDS, LONG_ROUNDS)
     client: Any = Redis.from_url(redis_url)
     async with staged(tmp_path, redis_url=redis_url, ours=redis_url, seed=9) as stage:
         for turn in range(most):
@@ -158,9 +159,9 @@ async def test_redis_forgets_its_scripts(
 
 
 @pytest.mark.fault(17)
-async def test_redis_at_its_limit(tmp_path: Path, pytestconfig: pytest.Config, figures: Figures) -> None:
+async def test_redis_at_its_limit(tmp_path: Path, rounds: Rounds, figures: Figures) -> None:
     """At maxmemory every write is refused before its first step; with more memory it goes on by itself."""
-    most = LONG_ROUNDS if pytestconfig.getoption("--long") else QUICK_ROUNDS
+    most = rounds(QUICK_ROUNDS, LONG_ROUNDS)
     server = realserver.start()
     client: Any = Redis.from_url(server.url)
     try:

@@ -27,6 +27,7 @@ pytestmark = pytest.mark.full
 LEASE_S = 2.0
 AT_ONCE = 15
 Figures = Callable[..., None]
+Rounds = Callable[[int, int], int]
 
 
 @dataclass
@@ -160,14 +161,14 @@ async def test_a_death_is_taken_over_within_the_lease_and_a_second(
 @pytest.mark.fault(6)
 @pytest.mark.timeout(3600)
 async def test_a_leader_that_slept_past_its_lease_commits_nothing(
-    tmp_path: Path, redis_url: str, real_server: RealServer, pytestconfig: pytest.Config, figures: Figures
+    tmp_path: Path, redis_url: str, real_server: RealServer, rounds: Rounds, figures: Figures
 ) -> None:
     """Stopped in the midst of a commit, a leader is followed by the other; what it had sent is refused."""
-    rounds = 300 if pytestconfig.getoption("--long") else 1
+    most = rounds(1, 300)
     replies: list[bytes] = []
     took_s: list[float] = []
     async with paired(tmp_path, real_server) as pair:
-        for _ in range(rounds):
+        for _ in range(most):
             held = await pair.shared()
             leader, other = pair.running[held["acme"]], pair.other(held["acme"])
             gate = pair.gate(leader)
@@ -186,7 +187,7 @@ async def test_a_leader_that_slept_past_its_lease_commits_nothing(
             await pair.tale.settle(window)
         await pair.end()
     refused = sum(b"FENCED" in each for each in replies)
-    told = f"{refused} of {rounds} stale commits refused, taken over after {max(took_s):.1f} s at most"
-    figures(f"{told}; {pair.tale.transitions:,} transitions, 0 lost, 0 twice", rounds=rounds)
-    assert refused == rounds
+    told = f"{refused} of {most} stale commits refused, taken over after {max(took_s):.1f} s at most"
+    figures(f"{told}; {pair.tale.transitions:,} transitions, 0 lost, 0 twice", rounds=most)
+    assert refused == most
     assert max(took_s) <= LEASE_S + 1.0

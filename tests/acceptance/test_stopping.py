@@ -36,10 +36,10 @@ Figures = Callable[..., None]
 @pytest.mark.fault(14)
 @pytest.mark.timeout(3600)
 async def test_stopped_at_random_moments(
-    tmp_path: Path, pytestconfig: pytest.Config, figures: Figures
+    tmp_path: Path, rounds: Callable[[int, int], int], figures: Figures
 ) -> None:
     """Each time: exit 0 within 25 s, its server gone with it; over all restarts nothing is lost or twice."""
-    most = LONG if pytestconfig.getoption("--long") else QUICK
+    most = rounds(QUICK, LONG)
     chance, took = random.Random(11), []
     async with serve("drum", options=Options(records=60, seed=9)) as sim, receiving() as receiver:
         acme = {"base_url": sim.url, "token": sim.token}

@@ -29,7 +29,10 @@ FAULTS: Mapping[int, tuple[str, str]] = MappingProxyType(
         ),
         8: ("requests cancelled at random moments", "the next 100 of 100 succeed, descriptors ± 2"),
         9: ("429 with and without Retry-After", "0 requests before that time, 0 windows over budget"),
-        10: ("truncated, HTML, 500 MB, gzip bomb, wrong types", "0 false events, a reason, < 150 MB more"),
+        10: (
+            "truncated, HTML, 500 MB, gzip bomb, wrong types",
+            "0 false events, a reason, < 32 + 50 MB more",
+        ),
         11: ("empty or short list", "0 removals while held; released by command"),
         12: ("clock an hour forth and back, DST", "≤ 1 poll skipped or more, 0 negative bounds, ids unique"),
         13: (
