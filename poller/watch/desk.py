@@ -77,6 +77,8 @@ class Desk:
         """Lists whose last reading left nothing to do: a page that has not changed since need not be sent."""
         self.tags: dict[tuple[str, str], tuple[str, float]] = {}
         """Records whose detail the server tagged: the tag, and when the view was read that has it."""
+        self.past: Callable[[str, str], tuple[float, float] | None] = lambda _kind, _id: None
+        """(kind, id) -> changes found by reading its detail, and over how many seconds; None: not known."""
         self.events = 0
 
     def _rebase(self) -> None:

@@ -52,6 +52,7 @@ class Details:
             known.row, known.row_at = arrived.row, arrived.started
             ledger.row(kind.name, record_id, arrived.fingerprint)
         self._own(ledger, kind, record_id, known, reading, own, alone=arrived is not None)
+        self._note_past(kind, record_id, known)
         ledger.keep(kind.name, record_id, known)
         ledger.join(nested)
         await desk.commit(ledger)
@@ -64,10 +65,18 @@ class Details:
         if known.detail_at != tagged_at:
             return False
         known.detail_at = found.started
+        self._note_past(kind, record_id, known)
         ledger = self._desk.ledger()
         ledger.keep(kind.name, record_id, known)
         await self._desk.commit(ledger)
         return True
+
+    def _note_past(self, kind: Kind, record_id: str, known: Known) -> None:
+        """Keep with it how often it changed until now, so that a restart need not learn it again."""
+        known.changes, known.watched_s = self._desk.past(kind.name, record_id) or (
+            known.changes,
+            known.watched_s,
+        )
 
     def _own(
         self,

@@ -28,6 +28,8 @@ FEW = 0.05
 """Further changes after one on average below which there are no bursts to speak of."""
 FIT_AFTER = 1000
 """Readings after which the prior is fitted again."""
+FITS = 10
+"""Fits at once where the past of all records is known already."""
 
 Subject = tuple[str, str]
 """(kind, id) of a record."""
@@ -72,19 +74,30 @@ class Round:
     def __iter__(self) -> Iterator[Subject]:
         return iter(self._units)
 
-    def load(self, read_at: Mapping[Subject, float], *, unread_at: float) -> None:
+    def load(
+        self,
+        read_at: Mapping[Subject, float],
+        *,
+        unread_at: float,
+        pasts: Mapping[Subject, tuple[float, float]] | None = None,
+    ) -> None:
         """Take in many records and when each was last read, 0 for never: those count as read `unread_at`.
 
-        What was taken in before keeps its habit and is in the queue anew.
+        `pasts`: what `past` told of them, before a restart. What was taken in before keeps its habit and is
+        in the queue anew.
         """
+        pasts = pasts or {}
         for subject in [*read_at.keys() & self._units.keys()]:
             self.drop(subject)
         for subject, unit in self._units.items():
             self._unqueue(subject, unit)
         for subject, at in read_at.items():
-            unit = self._units[subject] = _Unit(Habit(), at or unread_at, fresh=not at)
+            habit = Habit(*pasts.get(subject, (0.0, 0.0)))
+            unit = self._units[subject] = _Unit(habit, at or unread_at, fresh=not at)
             self.unread += unit.fresh
-            self.population.enter(unit.habit)
+            self.population.enter(habit)
+        if any(watched_s for _, watched_s in pasts.values()):
+            self._believe()
         for subject, unit in sorted(self._units.items(), key=lambda each: each[1].read_at):
             self._queue(subject, unit)
         self._weigh()
@@ -97,6 +110,18 @@ class Round:
         self.unread += 1
         self.population.enter(unit.habit)
         self._single[subject] = None
+
+    def _believe(self) -> None:
+        """Learn what is typical from pasts that are new here, and judge every record by it."""
+        for _ in range(FITS):
+            self.population.fit()
+        for unit in self._units.values():
+            unit.habit.rate = self.population.rate(unit.habit.cell)
+
+    def past(self, subject: Subject) -> tuple[float, float] | None:
+        """Changes that were found and over how many seconds, both faded by age; None where it is not here."""
+        unit = self._units.get(subject)
+        return None if unit is None else (round(unit.habit.seen, 4), round(unit.habit.over_s, 1))
 
     def drop(self, subject: Subject) -> None:
         """Forget a record that is listed no more."""

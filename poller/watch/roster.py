@@ -16,9 +16,12 @@ LOOK_ANEW_S = 600.0
 
 class _Age(msgspec.Struct):
     detail_at: float = 0.0
+    changes: float = 0.0
+    watched_s: float = 0.0
 
 
 _age = msgspec.json.Decoder(_Age)
+_UNKNOWN = _Age()
 
 
 class Roster:
@@ -28,10 +31,11 @@ class Roster:
         self._desk = desk
         self._round = round_
         self._waiting: list[Subject] | None = None
-        self._ages: dict[Subject, float] = {}
+        self._ages: dict[Subject, _Age] = {}
         self._filled = False
         self._anew = False
         self._looked_at: dict[str, float] = {}
+        desk.past = lambda kind, record_id: round_.past((kind, record_id))
 
     def forget(self) -> None:
         """Read every record again as if its age were not known."""
@@ -50,8 +54,9 @@ class Roster:
         if not self._waiting:
             # One that was never read counts as read a round ago: no sweep has to wait for all of them.
             ago_s = max(self._round.every_s, len(self._ages) / max(per_s, 1e-3))
-            ages = dict.fromkeys(self._ages, 0.0) if self._anew else self._ages
-            self._round.load(ages, unread_at=self._desk.now() - ago_s)
+            read_at = {each: 0.0 if self._anew else age.detail_at for each, age in self._ages.items()}
+            pasts = {each: (age.changes, age.watched_s) for each, age in self._ages.items()}
+            self._round.load(read_at, pasts=pasts, unread_at=self._desk.now() - ago_s)
             self._filled, self._anew, self._ages = True, False, {}
         return True
 
@@ -64,12 +69,12 @@ class Roster:
             for record_id in sorted(await desk.snapshots.listed_ids(kind))
         ]
 
-    async def _read_ages(self, subjects: list[Subject]) -> dict[Subject, float]:
-        ages = dict.fromkeys(subjects, 0.0)
+    async def _read_ages(self, subjects: list[Subject]) -> dict[Subject, _Age]:
+        ages = dict.fromkeys(subjects, _UNKNOWN)
         for kind in {kind for kind, _ in subjects}:
             ids = [record_id for each, record_id in subjects if each == kind]
             found = await self._desk.snapshots.records(kind, ids)
-            ages |= {(kind, record_id): _age.decode(data).detail_at for record_id, data in found.items()}
+            ages |= {(kind, record_id): _age.decode(data) for record_id, data in found.items()}
         return ages
 
     async def swept(self, told: Swept) -> None:

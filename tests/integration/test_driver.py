@@ -200,6 +200,23 @@ async def test_ages_survive_a_restart(sim: Any, connection: Connection, keys: Ke
     assert len(details(sim)) == asked
 
 
+async def test_what_was_learned_survives_a_restart(sim: Any, connection: Connection, keys: Keys) -> None:
+    """How often a record changes is kept with it: a replica that takes over need not learn it again."""
+    subject = ("opportunity", "101")
+    async with driving(connection, keys, sim, every_s=0.2) as driven:
+        await all_read(driven, sim)
+        sim.orders.work.add_deliverable(101, name="Phase")
+        past = driven.desk.past
+        await driven.until(lambda: (past(*subject) or (0.0, 0.0))[0] > 0.5, "the change to be found")
+        asked = len(details(sim))
+        await driven.until(lambda: len(details(sim)) > asked + 40, "two more rounds")
+        before = past(*subject)
+    async with driving(connection, keys, sim, every_s=30) as driven:
+        await driven.until(lambda: driven.desk.past(*subject), "the record")
+        assert before is not None
+        assert driven.desk.past(*subject) == pytest.approx(before, rel=0.5)
+
+
 async def test_a_changed_record_that_gives_no_answer_is_asked_again(
     sim: Any, connection: Connection, keys: Keys
 ) -> None:

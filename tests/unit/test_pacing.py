@@ -203,6 +203,27 @@ def test_the_tail_is_round_robins_and_the_mean_next_to_the_least(sigma: float) -
     assert mean <= 1.03 * sum(math.sqrt(rate) for _, rate in rates) ** 2
 
 
+def test_what_was_learned_is_believed_after_a_restart() -> None:
+    """Rates come from the pasts that were kept, and from what they tell of the population."""
+    made, now, rng = a_round(100), 0.0, random.Random(3)
+    for _ in range(30_000):
+        now += 10
+        if choice := made.next(now):
+            lively = int(choice[0][1]) % 10 == 7
+            made.read(choice[0], now=now, changed=lively and rng.random() < 0.2)
+    pasts = {each: past for each in made if (past := made.past(each))}
+    again = Round(every_s=EVERY_S, max_age_s=MAX_AGE_S)
+    again.load(dict.fromkeys(pasts, now), unread_at=now, pasts=pasts)
+    assert apart(made) > 10
+    assert apart(again) == pytest.approx(apart(made), rel=0.3)
+
+
+def apart(made: Round) -> float:
+    """How much more often the ten liveliest are believed to change than the others."""
+    rates = sorted((rate for count, rate in made.rates() for _ in range(count)), reverse=True)
+    return sum(rates[:10]) / 10 / (sum(rates[10:]) / (len(rates) - 10))
+
+
 def test_the_age_at_which_a_detail_is_late_follows_the_pace() -> None:
     """It is 95 % of a round at the pace that details have had lately."""
     made, now = a_round(100), 0.0
