@@ -1,6 +1,7 @@
 """What one source does next: what is worth most goes first, at its share of the host's pace; and pauses."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -136,6 +137,7 @@ class Driver:
         """Sweep one list."""
         purse, agenda = self._purse, self._agenda
         purse.cautious, before = agenda.lists[kind].failures > 0, purse.paid
+        begins, usual = agenda.lists[kind].began_at == -math.inf, self._desk.memory.lists[kind].cost
         agenda.begun(kind, now=self._desk.now())
         try:
             told = await self._poll.sweep(kind)
@@ -147,10 +149,15 @@ class Driver:
             raise
         finally:
             purse.cautious = False
+        usual = self._usual(told, usual)
+        if told.complete:
+            # What a first reading, a whole one, or one that asks for names costs beyond a usual sweep is
+            # held to the budget alone: made good at the source's pace, it would blind it for long.
+            purse.credit.spend((0 if begins else usual) - told.cost)
         agenda.swept(
             kind,
             complete=told.complete,
-            cost=told.cost if told.complete else purse.paid - before,
+            cost=usual if told.complete else purse.paid - before,
             records=told.records,
             changed=told.changed,
         )
@@ -160,6 +167,12 @@ class Driver:
         if self._desk.now() - self._told_at >= LOOK_S:
             await self._tell()
         return 0.0
+
+    def _usual(self, told: Swept, before: int) -> int:
+        """What a sweep as most are costs: by this one, and by the usual one `before` (0: there was none)."""
+        if not before and self._desk.source.kinds[told.kind].whole_every_s:
+            before = told.cost // max(1, told.pages)
+        return min(told.cost, before or told.cost)
 
     def _note(self, told: Swept) -> None:
         """One line per sweep."""
@@ -307,6 +320,7 @@ class Driver:
         demand = agenda.demand(fastest_per_s=self._purse.fastest_per_s)
         per_s = await self._plan.part(demand, self._purse.per_s(usage.allowed))
         self._purse.credit.per_s = per_s
+        outlook = agenda.outlook(per_s)
         held = {kind: mine.held for kind, mine in memory.lists.items() if mine.held}
         strange = [kind for kind, mine in memory.lists.items() if mine.strange]
         state = "suspended" if memory.suspended else "paused" if memory.paused else "polling"
@@ -325,8 +339,10 @@ class Driver:
                 "refusals": usage.refusals,
                 "blocked_s": usage.blocked_s,
                 "pace": {"per_s": per_s, "weight": demand.weight, "most_per_s": demand.most_per_s},
-                "period_s": max(each.period_s for each in agenda.lists.values()),
+                "period_s": max(
+                    each.period_s or outlook.sweeps_s[kind] for kind, each in agenda.lists.items()
+                ),
                 "details": self._roster.told(),
-                "delay": {"expected_s": agenda.outlook(per_s).delay_s, "observed_s": agenda.observed_s},
+                "delay": {"expected_s": outlook.delay_s, "observed_s": agenda.observed_s},
             }
         )

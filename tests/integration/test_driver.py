@@ -10,6 +10,7 @@ from driving import Driven, driving
 from poller.simulators import Options, serve
 from poller.store.connection import Connection
 from poller.store.keys import Keys
+from poller.watch.poll import Swept
 
 
 @pytest.fixture(autouse=True)
@@ -69,6 +70,22 @@ async def test_the_pace_is_even(sim: Any, connection: Connection, keys: Keys) ->
     assert min(found[second] for second in range(3)) >= 5
     assert max(found.values()) <= 15 + 8
     assert sum(found.values()) >= 0.8 * 0.95 * limit * 3 / window_s
+
+
+async def test_a_dear_first_reading_does_not_blind_the_source(connection: Connection, keys: Keys) -> None:
+    """Its 130 tokens are held to the budget, not made good by 14 s of silence; the period is told at once."""
+    async with (
+        serve("pipedrive", options=Options(records=16, seed=8)) as sim,
+        driving(connection, keys, sim, limit=300, window_s=30.0, every_s=0.5) as driven,
+    ):
+
+        def deals() -> list[Swept]:
+            return [told for told in driven.swept if told.kind == "deal"]
+
+        await driven.until(lambda: len(driven.swept) >= 2 and driven.reports, "the baseline")
+        assert sim.world.meter.spent >= 120
+        assert driven.reports[-1]["period_s"] > 1.0
+        await driven.until(lambda: len(deals()) >= 2, "the next reading", within_s=10.0)
 
 
 async def test_a_changed_row_has_its_detail_read_next(sim: Any, connection: Connection, keys: Keys) -> None:
