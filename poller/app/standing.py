@@ -225,7 +225,7 @@ class Inspector:
     def _period_s(self, name: str, memories: Mapping[str, Memory], usage: Usage) -> float:
         mine = self._settings.sources[name]
         loads_ = {
-            each: load_of(each, given, pages=[at.pages for at in memories[each].lists.values()], records=0)
+            each: load_of(each, given, requests=sweeps_of(memories[each]), records=0)
             for each, given in self._settings.sources.items()
             if same_host(given, mine)
         }
@@ -368,11 +368,16 @@ def detailed_kinds(given: SourceSettings) -> list[str]:
     return [name for name in made.lists if made.kinds[name].detailed]
 
 
-def load_of(name: str, given: SourceSettings, *, pages: Sequence[int], records: int) -> Load:
+def sweeps_of(memory: Memory) -> int:
+    """What a sweep of every list takes, in what the budget counts, as the last ones did."""
+    return sum(at.cost or requests_of([at.pages]) for at in memory.lists.values())
+
+
+def load_of(name: str, given: SourceSettings, *, requests: int, records: int) -> Load:
     """What a source asks of its budget; `records` are those whose details are read."""
     return Load(
         source=name,
-        requests=requests_of(pages),
+        requests=requests,
         records=records,
         every_s=given.every.total_seconds(),
         max_age_s=given.max_age.total_seconds(),

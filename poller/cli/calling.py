@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from poller.app.reckoning import Allowance, Load, advice, reckon, requests_of
-from poller.app.standing import Inspector, detailed_kinds, load_of, same_host, unit_of
+from poller.app.standing import Inspector, detailed_kinds, load_of, same_host, sweeps_of, unit_of
 from poller.app.wiring import manner_of, purse_of, source_of
 from poller.config import SourceSettings
 from poller.errors import Limited, PollerError, Refused, StoreError, Unreachable
@@ -247,9 +247,8 @@ async def _tell_pace(store: Store, name: str, seen: Sequence[Seen], tell: Tell) 
     given, step = store.settings.sources[name], f"source {name}"
     detailed = detailed_kinds(given)
     records = sum(each.records for each in seen if each.kind in detailed)
-    plain = load_of(name, given, pages=[each.pages for each in seen], records=records)
-    listed = sum(each.records for each in seen)
-    mine = replace(plain, requests=sum(each.sweep for each in seen), listed=listed)
+    load = load_of(name, given, requests=sum(each.sweep for each in seen), records=records)
+    mine = replace(load, listed=sum(each.records for each in seen))
     others = await _others(store, name)
     allowance = Allowance(limit=given.budget.count, window_s=given.budget.window.total_seconds())
     reckoned = reckon(mine, others, allowance)
@@ -312,5 +311,5 @@ async def _others(store: Store, name: str) -> list[Load]:
         memory = await inspector.memory(each)
         known = Snapshots(store.connection, store.keys, each, fence=0)
         records = sum([await known.listed(kind) for kind in detailed_kinds(given)])
-        found.append(load_of(each, given, pages=[at.pages for at in memory.lists.values()], records=records))
+        found.append(load_of(each, given, requests=sweeps_of(memory), records=records))
     return found
