@@ -139,10 +139,10 @@ class Actions:
         standing = await self.endpoint_standing(name)
         waiting = plural(standing.waiting, "event")
         means = (
-            f"It goes on from now. {waiting} that it has not taken are passed over: those that were tried "
+            f"It goes on from now, and passes over what it has not taken: {waiting}. Those that were tried "
             "already become dead letters and can be resent, the others can be recovered."
             if from_now
-            else f"It goes on from its place, oldest first: {waiting} wait for it."
+            else f"It goes on from its place, oldest first; waiting for it: {waiting}."
         )
 
         async def perform() -> Done:
@@ -162,8 +162,8 @@ class Actions:
         """Plan to send nothing more to an endpoint."""
         standing = await self.endpoint_standing(name)
         means = (
-            "Nothing more is sent to it until it is enabled. It keeps its place: "
-            f"{plural(standing.waiting, 'event')} wait, and what comes is kept within the retention."
+            "Nothing more is sent to it until it is enabled. It keeps its place, and what comes is kept "
+            f"within the retention; waiting for it now: {plural(standing.waiting, 'event')}."
         )
 
         async def perform() -> Done:
@@ -234,8 +234,8 @@ class Actions:
         """Plan to send all dead letters again."""
         standing = await self.endpoint_standing(name)
         means = (
-            f"{plural(standing.dead, 'dead letter')} are sent again from their first attempt, oldest first, "
-            "at the endpoint's own pace and under their own ids."
+            "Sent again from the first attempt, oldest first, at the endpoint's own pace and under their "
+            f"own ids: {plural(standing.dead, 'dead letter')}."
         )
 
         async def perform() -> Done:
@@ -256,15 +256,15 @@ class Actions:
         try:
             seconds = self._house.duration(since).total_seconds()
         except ValueError as exc:
-            msg = f"since = {since!r}: {exc}"
+            msg = f'since "{since[:40]}": {exc}'
             raise Refused(msg, status=422, code="invalid") from exc
         at = self._now() - seconds
         count, exact = await self._count_since(name, at)
         about = plural(count, "event") if exact else f"more than {plural(count, 'event')}"
         means = (
-            f"{about} that it wants and that were detected in the last {span(seconds)} (since {rfc3339(at)}) "
-            "are sent again, oldest first, at its own pace and under their own ids: a receiver that keeps "
-            "the ids it has seen takes none twice."
+            f"Sent again, oldest first, at its own pace and under their own ids: {about} that it wants, "
+            f"detected in the last {span(seconds)} (since {rfc3339(at)}). A receiver that keeps the ids "
+            "it has seen takes none twice."
         )
 
         async def perform() -> Done:

@@ -58,7 +58,7 @@ def _endpoint(webhook: EndpointAnswer) -> Iterator[Need]:
     name = webhook.webhook
     home = f"/webhooks/{name}"
     if webhook.state == "disabled":
-        why = f"{webhook.why}. {plural(webhook.waiting, 'event')} wait."
+        why = f"{webhook.why}. Waiting for it: {plural(webhook.waiting, 'event')}."
         yield Need(f"{name} is disabled", why, f"{home}/enable", "Enable…")
     elif not webhook.well:
         waits = f", the oldest event waits for {span(webhook.oldest_waiting_s)}" if webhook.waiting else ""
