@@ -35,8 +35,8 @@ KEYLESS = frozenset(
 """Commands without a key: in a pipeline they go with the one before, alone to any master."""
 
 _READS = frozenset(
-    "EXISTS GET HGET HGETALL HKEYS HLEN HMGET HSCAN INFO PING SMEMBERS TIME XLEN XRANGE XREVRANGE "
-    "ZCARD ZRANGE ZRANGEBYSCORE ZSCORE".split()
+    "EXISTS GET HGET HGETALL HKEYS HLEN HMGET HSCAN INFO LINDEX PING SMEMBERS TIME XLEN XRANGE "
+    "XREVRANGE ZCARD ZRANGE ZRANGEBYSCORE ZSCORE".split()
 )
 """Commands that change nothing: one whose reply was lost is sent again, once, so as not to end a sweep."""
 
@@ -248,15 +248,21 @@ class Client(Redis):
         Raises:
             faults.RedisError, OSError: a node gave no answer; its part may be done or not, others too.
         """
+        known = self.clustered
+        told = [] if known or transaction else await self._ask(None, commands)
+        if told and not any(isinstance(each, faults.AskError) for each in told):
+            return told
         await self._refresh()
-        lots = [list(commands)] if transaction else _together(commands)
-        errands = [_Errand(lot, self._owner(key_of(lot[0][0]))) for lot in lots]
-        todo = errands
+        errands, at = [], 0
+        for lot in [list(commands)] if transaction else _together(commands):
+            node = self._owner(key_of(lot[0][0])) if known else None
+            errands.append(_Errand(lot, node, replies=told[at : (at := at + len(lot))]))
+        todo = [each for each in errands if not each.replies or self._is_sent_on(each)]
         for _ in range(MOST_REDIRECTS):
-            await self._carry_out(todo, transaction=transaction)
-            todo = [each for each in todo if self._is_sent_on(each)]
             if not todo:
                 break
+            await self._carry_out(todo, transaction=transaction)
+            todo = [each for each in todo if self._is_sent_on(each)]
             await self._refresh()
         return [reply for each in errands for reply in each.replies]
 
