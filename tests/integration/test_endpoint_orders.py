@@ -42,6 +42,8 @@ async def until_probing(side: Side, clock: Clock) -> None:
         made = len(side.told.attempts)
         clock.forward(2)
         await wait_until(partial(more_or, side, made, "probing"), "another attempt, or probing")
+    gauges = side.endpoint.gauges
+    await wait_until(lambda: gauges().in_flight == 0, "the end of what was under way")
 
 
 async def test_one_that_takes_nothing_is_probed_and_comes_back_with_everything(
