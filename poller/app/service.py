@@ -25,7 +25,7 @@ from poller.store.connection import Connection, ServerInfo
 from poller.store.embedded import Embedded
 from poller.store.keys import Keys
 from poller.store.leases import Leases, Replicas, fair_share, inherit
-from poller.store.snapshots import Snapshots
+from poller.store.snapshots import Requests, Snapshots
 from poller.watch.desk import Desk
 from poller.watch.driver import Driver
 from poller.watch.poll import Swept
@@ -225,7 +225,7 @@ class Service:
                 purse=purse,
                 plan=plan_of(given, Sharing(self.settings, self.connection, self.keys, name).part),
                 due=self._due[name],
-                asked=partial(snapshots.asked, self.connection, self.keys, name),
+                asked=Requests(self.connection, self.keys, name).next,
                 report=partial(self._report, name),
                 swept=partial(self._swept, name),
             )

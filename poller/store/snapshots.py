@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from poller.errors import Conflict, Fenced, StoreRefused, StoreUnavailable
-from poller.model import Event, fields_of
+from poller.model import Event, fields_of, loads
 
 from .connection import Connection, Script, translated
 from .keys import STATE_VERSION, Keys
@@ -173,11 +173,36 @@ async def ask(connection: Connection, keys: Keys, source: str, request: bytes) -
         await connection.commands.rpush(keys.requests(source), request)
 
 
-async def asked(connection: Connection, keys: Keys, source: str) -> bytes | None:
-    """Take the oldest request; None where nobody asked."""
-    with translated():
-        found: Any = await connection.commands.lpop(keys.requests(source))
-    return found if found is None else bytes(found)
+class Requests:
+    """What operators ask of a source. One stays until the next is asked for: by then it was obeyed.
+
+    Taken at once, it would be lost with a reply, or with whoever took it; so it may be obeyed twice.
+    """
+
+    def __init__(self, connection: Connection, keys: Keys, source: str) -> None:
+        self._redis: Any = connection.commands
+        self._key = keys.requests(source)
+        self._obeyed: bytes | None = None
+
+    async def next(self) -> bytes | None:
+        """The oldest request after the last one that was given; None where nobody asked."""
+        with translated():
+            if self._obeyed is not None:
+                await self._redis.lrem(self._key, 1, self._obeyed)
+                self._obeyed = None
+            found = await self._redis.lindex(self._key, 0)
+            while found is not None and not _is_request(found):
+                await self._redis.lrem(self._key, 1, found)  # else nobody would ever come past it
+                found = await self._redis.lindex(self._key, 0)
+        self._obeyed = None if found is None else bytes(found)
+        return self._obeyed
+
+
+def _is_request(found: bytes) -> bool:
+    try:
+        return isinstance(loads(found), dict)
+    except ValueError:
+        return False
 
 
 async def report(connection: Connection, keys: Keys, source: str, told: bytes) -> None:

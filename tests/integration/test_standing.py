@@ -162,7 +162,8 @@ async def test_a_request_is_left_for_the_poller(connection: Connection, keys: Ke
     told = await ask(store, "acme", "release")
     assert (told["touches"], told["polled_by"]) == (45, "me-1-a")
     await ask(store, "acme", "poll", record="opportunity/3")
-    left = [loads(await snapshots.asked(connection, keys, "acme") or b"{}") for _ in range(2)]
+    requests = snapshots.Requests(connection, keys, "acme")
+    left = [loads(await requests.next() or b"{}") for _ in range(2)]
     assert left == [{"do": "release"}, {"do": "poll", "record": "opportunity/3"}]
     with pytest.raises(SettingsError, match="opportunity/ID or project/ID"):
         await ask(store, "acme", "poll", record="deliverable/3")

@@ -26,8 +26,8 @@ from poller.web.openapi import SECURITY
 
 async def asked(here: Site, source: str = "acme") -> list[dict[str, Any]]:
     """What was asked of a source."""
-    found = []
-    while (request := await snapshots.asked(here.connection, here.keys, source)) is not None:
+    found, requests = [], snapshots.Requests(here.connection, here.keys, source)
+    while (request := await requests.next()) is not None:
         found.append(loads(request))
     return found
 
