@@ -23,6 +23,7 @@ from processes import home
 from redis import ConnectionError  # noqa: A004 -- as the wire has it
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from shell import TIMEOUT_S, Shell
+from tales import show
 from waiting import wait_until
 
 from poller import subscribe
@@ -214,7 +215,9 @@ async def test_a_master_dies_and_service_commands_and_subscribers_go_on(
 
             await rename("Before", within_s=TIMEOUT_S)
             cluster.kill_master()
+            killed = time.monotonic()
             await rename("Meanwhile", within_s=NODE_TIMEOUT_S + 10)
+            show(("node timeout", "told after s"), (NODE_TIMEOUT_S, f"{time.monotonic() - killed:.1f}"))
             status = await shell.until(0, "status", "--json")
             assert [each["state"] for each in status.json["sources"]] == ["polling", "polling"]
             assert (await shell("events", "--since", "10m")).text.count("→ Meanwhile") == 2
