@@ -11,7 +11,6 @@ from waiting import wait_until
 
 from poller.deliver.outbound import Outbound
 from poller.deliver.trial import example, send
-from poller.model import fields_of
 from poller.store.connection import Connection
 from poller.store.keys import Keys
 from poller.store.office import Office
@@ -36,7 +35,7 @@ def more_or(side: Side, made: int, word: str) -> bool:
 
 
 async def until_probing(side: Side, clock: Clock) -> None:
-    """Let time pass in steps of 2 s."""
+    """Let time pass in steps of 2 s; what was in flight when probing began has ended, too."""
     assert side.endpoint is not None
     while side.endpoint.gauges().state != "probing":
         made = len(side.told.attempts)
@@ -372,14 +371,39 @@ async def test_globs_and_filter_decide_and_are_counted(connection: Connection, k
 
 
 async def test_the_stream_is_read_as_others_write_it(connection: Connection, keys: Keys) -> None:
-    """An entry without our fields is passed over, and does not stop what comes after it."""
+    """An entry that is no event of ours is stepped over: nobody reads it again and again, or stops at it."""
+    office, stream = Office(connection, keys), keys.events("acme")
     async with receiving() as receiver, delivering(connection, keys, receiver.url) as side:
+
+        async def behind() -> int:
+            return (await office.counts("hook", "acme")).lag
+
+        async def nothing_behind() -> bool:
+            return await behind() == 0
+
         side.start()
-        await connection.commands.xadd(keys.events("acme"), {"foreign": "entry"})
-        await connection.commands.xadd(keys.events("acme"), dict(fields_of(event(1))))
+        for foreign in ({"foreign": "entry"}, {"event": "of somebody else"}):
+            await connection.commands.xadd(stream, foreign)
+            await wait_until(nothing_behind, "the foreign entry to be passed")
+        await side.publish(event(1))
         await attempts(side, 1)
+        await wait_until(nothing_behind, "the event to be passed")
         await side.stop()
         assert receiver.ids == ["evt_1"]
+
+
+async def test_a_recovery_passes_what_is_none_of_ours(connection: Connection, keys: Keys) -> None:
+    """Foreign entries in a page of the stream do not end a recovery early."""
+    office = Office(connection, keys)
+    async with receiving() as receiver, delivering(connection, keys, receiver.url) as side:
+        await connection.commands.xadd(keys.events("acme"), {"foreign": "entry"})
+        await side.publish(*(event(n) for n in range(130)))
+        side.start()
+        await attempts(side, 130)
+        await office.recover_since("hook", ["acme"], since=0)
+        await attempts(side, 260)
+        await side.stop()
+        assert len(receiver.ids) == 2 * len(set(receiver.ids)) == 260
 
 
 async def test_a_trial_shows_what_was_sent_and_what_to_think_of_it(

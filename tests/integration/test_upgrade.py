@@ -203,7 +203,11 @@ async def test_an_older_replica_that_runs_is_unready_and_leaves_the_source_alone
 
             await wait_until(has_begun, "a first commit", 20)
             await written_by(connection, STATE_VERSION + 1)
-            await redis.hincrby(lease, "fence", 1)  # another one took over, and has died
+            # Another one took over, wrote and died: between the two no commit of ours may come.
+            async with redis.pipeline(transaction=True) as pipe:
+                pipe.hincrby(lease, "fence", 1)
+                pipe.hset(head, "state", STATE_VERSION + 1)
+                await pipe.execute()
 
             def is_refused() -> bool:
                 return any("its state has version" in reason for reason in service.pulse().reasons)
