@@ -134,8 +134,9 @@ class Connection:
 
     @property
     def clustered(self) -> bool:
-        """Whether the server is known to be one node of a cluster; `check` finds out."""
-        return isinstance(self.commands, Client) and self.commands.clustered
+        """Whether the server is known to be one node of a cluster: by `check`, or by what it answered."""
+        clients = (self.commands, self.blocking)
+        return any(isinstance(each, Client) and each.clustered for each in clients)
 
     async def close(self) -> None:
         """Give both pools back; safe to call twice."""
