@@ -60,17 +60,22 @@ def _source_lines(source: SourceAnswer) -> Iterator[str]:
         yield f"{many(each.list):<14} {plural(each.records, 'record')}, {age}{took}"
     if delay := delay_sentence(source):
         yield f"{'delay':<14} {delay}"
-    budget = source.budget
-    used = ", ".join(f"{count} {name}" for name, count in sorted(budget.used.items()) if count) or "nothing"
-    learned = f", {budget.allowed} allowed now" if budget.allowed < budget.limit else ""
-    refused = (
-        f"; refused {plural(budget.refusals, 'time')}, blocked {span(budget.blocked_s)}"
-        if budget.refusals
-        else ""
-    )
-    most = f"{number(budget.limit)} {source.unit} in {span(source.window_s)}"
-    yield f"{'budget':<14} {used} of {most}{learned}{refused}"
+    yield f"{'budget':<14} {_spent(source)}"
     yield f"{'polled by':<14} {source.held_by or 'nobody'}"
+
+
+def _spent(source: SourceAnswer) -> str:
+    """What counts now in the budget of its host, of how much, and how often the host refused."""
+    budget, own = source.budget, sum(source.spent.values())
+    used = ", ".join(f"{count} {name}" for name, count in sorted(budget.used.items()) if count) or "nothing"
+    said = f"{used} of {number(budget.limit)} {source.unit} in {span(source.window_s)}"
+    if 0 < own < sum(budget.used.values()):
+        said += f", {number(own)} of them by this source"
+    if budget.allowed < budget.limit:
+        said += f", {number(budget.allowed)} allowed now"
+    if budget.refusals:
+        said += f"; refused {plural(budget.refusals, 'time')}, blocked {span(budget.blocked_s)}"
+    return said
 
 
 def _endpoint_lines(webhook: EndpointAnswer, at: float) -> Iterator[str]:
