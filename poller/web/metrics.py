@@ -259,9 +259,10 @@ def _lists(found: _Families, each: SourceAnswer) -> None:
 def _budget(found: _Families, each: SourceAnswer) -> None:
     name, budget = each.source, each.budget
     for purpose, units in budget.used.items():
-        text = "Requests that count now, by what they were for."
+        text = "Requests (or tokens, where the API counts those) that count now, by what they were for."
         found.gauge("poller_budget_used_requests", text, units, source=name, purpose=purpose)
-    found.gauge("poller_budget_limit_requests", "Requests in a window at most.", budget.limit, source=name)
+    most = "Requests, or tokens, in a window at most."
+    found.gauge("poller_budget_limit_requests", most, budget.limit, source=name)
     found.gauge("poller_budget_allowed_requests", "… as things stand now.", budget.allowed, source=name)
     found.gauge(
         "poller_budget_blocked", "Whether the host is left alone.", budget.mood == "blocked", source=name
