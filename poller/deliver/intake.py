@@ -10,7 +10,7 @@ import structlog
 from poller.errors import StoreUnavailable
 from poller.model import Entry, Event
 from poller.store.letters import Letter, position
-from poller.store.queue import Outcome, Queue, Recovery, StreamFacts, letter_of
+from poller.store.queue import Outcome, Queue, Recovery, Row, StreamFacts, letter_of
 
 from .lanes import Board, Item, Lane, item_of, waiting_item
 from .retry import JITTER
@@ -121,12 +121,12 @@ class Intake:
         count = READ_AT_ONCE if most is None else most
         try:
             async with asyncio.timeout(READ_DEADLINE_S):
-                entries = await self._queue.read(after, count=count, block_ms=block_ms)
+                rows = await self._queue.read(after, count=count, block_ms=block_ms)
         except TimeoutError as exc:
             msg = f"Redis did not answer a read within {READ_DEADLINE_S:g} s"
             raise StoreUnavailable(msg) from exc
         # Where a lane was put elsewhere meanwhile, what was read of it does not go on from there.
-        await self._take_all([each for each in entries if self._goes_on(each.source, after[each.source])])
+        await self._take_all([each for each in rows if self._goes_on(each.source, after[each.source])])
         return True
 
     def _goes_on(self, name: str, after: str) -> bool:
@@ -136,14 +136,15 @@ class Intake:
         at_hand = len(source.lane.outstanding)
         return at_hand < limit and self._board.stored[source.lane.source] < MOST_WAITING
 
-    async def _take_all(self, entries: Sequence[Entry]) -> None:
+    async def _take_all(self, rows: Sequence[Row]) -> None:
         parked: dict[str, list[Item]] = {}
-        for entry in entries:
-            source = self._sources[entry.source]
-            item = self._take(source, entry, ordinal=source.lane.step(entry.place))
+        for row in rows:
+            source = self._sources[row.source]
+            ordinal = source.lane.step(row.place)
+            item = self._take(source, row.entry, ordinal=ordinal) if row.entry else None
             if item and self._board.is_behind_a_failure(item):
-                parked.setdefault(entry.source, []).append(item)
-        if entries:
+                parked.setdefault(row.source, []).append(item)
+        if rows:
             self._changed()
         for name, items in parked.items():
             await self._park(self._sources[name], items)
@@ -261,15 +262,15 @@ class Intake:
     async def _replay(self, source: Source) -> None:
         lane, asked = source.lane, source.recovery
         upto = min(asked.upto, lane.read_to, key=position)
-        entries = await self._queue.range(lane.source, after=asked.after, upto=upto, count=AGAIN_AT_ONCE)
+        rows = await self._queue.range(lane.source, after=asked.after, upto=upto, count=AGAIN_AT_ONCE)
         now = self._now()
         letters = [
-            letter_of(entry, at=now)
-            for entry in entries
-            if self._wants(entry.event)[0] and not self._board.find(lane.source, entry.place)
+            letter_of(row.entry, at=now)
+            for row in rows
+            if row.entry and self._wants(row.entry.event)[0] and not self._board.find(lane.source, row.place)
         ]
-        done = len(entries) < AGAIN_AT_ONCE
-        after = "" if done else entries[-1].place
+        done = len(rows) < AGAIN_AT_ONCE
+        after = "" if done else rows[-1].place
         await self._queue.replay(lane.source, letters, after=after, upto="" if done else asked.upto)
         source.recovery = Recovery(after=after, upto="" if done else asked.upto, dead_until=asked.dead_until)
         self._add(lane.source, letters)

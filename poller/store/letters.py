@@ -70,6 +70,10 @@ def letter(place: str, packed: bytes, *, at: float = 0.0) -> Letter:
     return Letter(place, _decoder.decode(head), body, at)
 
 
+FIELDS = frozenset({b"id", b"type", b"subject", b"time", b"event"})
+"""What an entry of a source's stream has (contract §6)."""
+
+
 def event_of(fields: dict[bytes, bytes]) -> Event:
     """Read an event from the fields of its entry (contract §6)."""
     return Event(

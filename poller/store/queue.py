@@ -17,6 +17,7 @@ from poller.model import Entry
 from .connection import Connection, Script, translated
 from .keys import Keys
 from .letters import (
+    FIELDS,
     Attempt,
     EndpointState,
     Letter,
@@ -53,6 +54,16 @@ class Place:
     holes: tuple[str, ...] = ()
     ordinal: int = 0
     """How many entries the stream ever got up to the cursor: tells the lag, and what trimming took."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One entry of a source's stream."""
+
+    source: str
+    place: str
+    entry: Entry | None
+    """None where it is no event of ours: somebody else wrote it, and it is to be stepped over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,25 +174,25 @@ class Queue:
             got: Any = await self._connection.commands.hmget(self._keys.place(source, self.endpoint), names)
         return recovery_of({name: value.decode() for name, value in zip(names, got, strict=True) if value})
 
-    async def read(self, after: Mapping[str, str], *, count: int, block_ms: int) -> list[Entry]:
+    async def read(self, after: Mapping[str, str], *, count: int, block_ms: int) -> list[Row]:
         """Read on in several sources at once, `after` an entry of each; wait up to `block_ms` for news."""
         names = {self._keys.events(source): source for source in after}
         streams: Any = {key: after[source] for key, source in names.items()}
         if self._connection.clustered:
             found = await self._reads.read(streams, count=count, wait_s=block_ms / 1000)
-            return [entry for key, part in found for entry in entries_of(names[key], part)]
+            return [row for key, part in found for row in rows_of(names[key], part)]
         with translated():
             reply: Any = await self._connection.blocking.xread(streams, count=count, block=block_ms)
-        rows = reply.items() if isinstance(reply, dict) else reply
-        return [entry for key, part in rows for entry in entries_of(names[key.decode()], part)]
+        parts = reply.items() if isinstance(reply, dict) else reply
+        return [row for key, part in parts for row in rows_of(names[key.decode()], part)]
 
-    async def range(self, source: str, *, after: str, upto: str, count: int) -> list[Entry]:
+    async def range(self, source: str, *, after: str, upto: str, count: int) -> list[Row]:
         """Read entries in (after, upto], oldest first."""
         with translated():
             rows = await self._connection.commands.xrange(
                 self._keys.events(source), min=f"({after}", max=upto, count=count
             )
-        return list(entries_of(source, rows))
+        return list(rows_of(source, rows))
 
     async def fetch(self, source: str, places: Sequence[str]) -> list[Entry]:
         """Read single entries; what is no longer in the stream is left out."""
@@ -278,11 +289,17 @@ class Queue:
                 await pipe.execute()
 
 
+def rows_of(source: str, rows: Any) -> Iterable[Row]:
+    """Read entries as redis-py gives them."""
+    for raw, fields in rows or ():
+        place, ours = raw.decode(), fields and fields.keys() >= FIELDS
+        entry = Entry(place=place, source=source, event=event_of(fields)) if ours else None
+        yield Row(source, place, entry)
+
+
 def entries_of(source: str, rows: Any) -> Iterable[Entry]:
     """Read the events among entries as redis-py gives them."""
-    for place, fields in rows or ():
-        if fields and b"event" in fields:
-            yield Entry(place=place.decode(), source=source, event=event_of(fields))
+    return (row.entry for row in rows_of(source, rows) if row.entry)
 
 
 def before(place: str) -> str:
