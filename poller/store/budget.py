@@ -29,6 +29,9 @@ LONGEST_S = 86_400.0
 """No Retry-After is obeyed for longer than a day: a wrong one must not stop a source for good."""
 
 _SCRIPT = Script("budget")
+_AGAIN = frozenset({"take", "settle", "usage", "restore"})
+"""What is asked once more where the reply was lost: at worst it is charged twice, never too little. One lost
+reply would else end a sweep whose pages are all paid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,4 +234,9 @@ class Budget:
         )
 
     async def _run(self, operation: str, *args: Any) -> Any:
-        return await self._connection.run(_SCRIPT, self._keys, [operation, *args])
+        try:
+            return await self._connection.run(_SCRIPT, self._keys, [operation, *args])
+        except StoreUnavailable:
+            if operation not in _AGAIN:
+                raise
+            return await self._connection.run(_SCRIPT, self._keys, [operation, *args])

@@ -76,7 +76,9 @@ async def test_lost_replies_of_redis(
             await stage.moments.strike(partial(_drop, proxy))
             await stage.tale.settle(window)
         stage.blows = proxy.dropped
-        figures(stage.told(await stage.end()), rounds=stage.blows)
+        stopped = stage.running.logged("unit.stopped")
+        told = f"{stage.told(await stage.end())}; {len(stopped)} began a unit anew"
+        figures(told, rounds=stage.blows)
 
 
 def _drop(proxy: FaultProxy) -> None:

@@ -4,6 +4,8 @@ import asyncio
 
 import pytest
 import time_machine
+from faultproxy import fault_proxy
+from realserver import RealServer
 from waiting import wait_until
 
 from poller.errors import SettingsError, StoreRefused, StoreUnavailable
@@ -401,6 +403,21 @@ async def test_every_key_ends(connection: Connection, keys: Keys) -> None:
     await budget.refuse(retry_after_s=3600)
     assert await connection.commands.pttl(keys.budget("app.example", "default")) > W * 1000
     assert await connection.commands.pttl(keys.blocked("app.example", "default")) > 86_400_000
+
+
+async def test_a_lost_reply_is_charged_twice_at_most(redis_url: str, real_server: RealServer) -> None:
+    """Leave is given all the same, what was answered is settled, and nothing is charged too little."""
+    async with fault_proxy(path=real_server.socket) as proxy:
+        connection = Connection.open(proxy.url)
+        mine = of(connection, limit=10)
+        await granted(mine, "confirm", 1)
+        proxy.drop_replies = 1
+        grant = await mine.take("confirm", n=2, deadline_s=5)
+        assert isinstance(grant, Grant)
+        proxy.drop_replies = 1
+        assert await mine.settle(grant) == 0
+        assert 3 <= (await mine.usage()).used["confirm"] <= 5
+        await connection.close()
 
 
 async def test_without_redis_there_is_no_grant() -> None:
