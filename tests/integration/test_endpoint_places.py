@@ -1,6 +1,7 @@
 """Order by subject, pace, and an endpoint's place in a stream, whatever others write into it."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 import structlog.testing
