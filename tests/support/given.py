@@ -38,6 +38,10 @@ class Given:
     """Give one record of the first list an amount, written as a decimal; its id."""
     remove: Callable[[Any], str]
     """Delete one record of the first list; its id."""
+    make: Callable[[Any], Any]
+    """Give the order after which there is a new deal."""
+    deals: Callable[[Any], list[Any]]
+    """Deals with a client and an amount that can be won and lost, by the ids that orders take."""
 
 
 def changed(entries: Any) -> str:
@@ -70,6 +74,10 @@ GIVEN: Mapping[str, Given] = {
         money="amount",
         price=lambda sim, amount: priced(sim, 101, amount=amount),
         remove=lambda sim: changed(sim.orders.archive(101)),
+        make=lambda sim: sim.orders.create_opportunity(name="Another"),
+        deals=lambda sim: [
+            row.id for row in sim.world.rows.values() if row.kind == "opportunity" and not row.archived
+        ],
     ),
     "close": Given(
         unknown="oppo_thereisnosuch",
@@ -81,6 +89,12 @@ GIVEN: Mapping[str, Given] = {
         money="value",
         price=lambda sim, amount: priced(sim, next(iter(sim.world.rows)), value=int(Decimal(amount) * 100)),
         remove=lambda sim: changed(sim.orders.delete(next(iter(sim.world.rows)))),
+        make=lambda sim: sim.orders.create(),
+        deals=lambda sim: [
+            key
+            for key in sim.world.rows
+            if (seen := sim.world.state(key).known)["status_type"] == "active" and seen["value"] is not None
+        ],
     ),
     "pipedrive": Given(
         unknown="999999",
@@ -92,6 +106,12 @@ GIVEN: Mapping[str, Given] = {
         money="value",
         price=lambda sim, amount: priced(sim, open_deal(sim), value=Decimal(amount)),
         remove=lambda sim: changed(sim.orders.delete(open_deal(sim))),
+        make=lambda sim: sim.orders.create(title="Another"),
+        deals=lambda sim: [
+            row.id
+            for row in sim.world.live("deal")
+            if row.values["status"] == "open" and row.values["org_id"]
+        ],
     ),
 }
 HERE = sorted(SOURCES.keys() & GIVEN.keys())
