@@ -76,8 +76,8 @@ async def test_a_slow_source_holds_nobody_up(redis_url: str) -> None:
     tried = [each for each in slow.requests if each.start >= first]
     assert 1 <= len(tried) <= 4
     assert {each.status for each in (*well.requests, *elsewhere.requests)} == {200}
-    assert len(sent) >= 0.9 * 0.95 * LIMIT * (SEEN_S - 1) / WINDOW_S
+    assert len(sent) >= 0.8 * 0.95 * LIMIT * (SEEN_S - 1) / WINDOW_S
     for name in ("well", "elsewhere"):
         found = gaps(swept, name, after=first)
-        assert len(found) >= 0.5 * 2 * SEEN_S / EVERY_S
-        assert max(found) < 4 * EVERY_S
+        assert len(found) >= 0.4 * 2 * SEEN_S / EVERY_S
+        assert max(found) < ANSWER_S / 2
