@@ -55,7 +55,8 @@ class Office:
         """Read the newest attempts, newest first; the last 1,000 are kept."""
         with translated():
             rows: Any = await self._connection.commands.xrevrange(self._keys.attempts(endpoint), count=count)
-        return [_attempt.decode(fields[b"a"]) for _, fields in rows]
+        # Where a reply was lost, or a stop came in the midst of it, an attempt was written twice.
+        return list(dict.fromkeys(_attempt.decode(fields[b"a"]) for _, fields in rows))
 
     async def dead(self, endpoint: str, source: str, *, count: int = 100) -> list[Letter]:
         """Read dead letters, the oldest first; `at` is when each died."""

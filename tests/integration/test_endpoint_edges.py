@@ -270,6 +270,23 @@ async def test_edge_10_what_comes_while_disabled_is_kept(connection: Connection,
         assert side.told.types == ["poller.webhook.disabled", "poller.webhook.recovered"]
 
 
+async def test_edge_9_an_attempt_that_was_logged_twice_is_told_once(
+    connection: Connection, keys: Keys
+) -> None:
+    """The reply to a write of the log may be lost: it is written again, and shown once."""
+    async with (
+        receiving(Receiver(script=[500])) as receiver,
+        delivering(connection, keys, receiver.url) as side,
+    ):
+        side.start()
+        await side.publish(event(1))
+        await attempts(side, 1)
+        await side.stop()
+        ((_, fields),) = await connection.commands.xrange(keys.attempts("hook"))
+        await connection.commands.xadd(keys.attempts("hook"), fields)
+    assert [each.attempt for each in await Office(connection, keys).attempts("hook")] == [1]
+
+
 async def test_edge_11_success_on_the_last_try_is_success(connection: Connection, keys: Keys) -> None:
     """Convoy disables an endpoint that succeeds on the last allowed try: here that is a delivery."""
     clock = Clock()

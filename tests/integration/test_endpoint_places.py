@@ -55,7 +55,7 @@ async def test_a_hanging_subject_takes_one_connection(connection: Connection, ke
         await side.publish(*(event(n, subject="deal/0") for n in range(50)))
         await side.publish(*(event(n) for n in range(100, 200)))
         await attempts(side, 100)
-        assert side.endpoint.gauges().in_flight == 1
+        await wait_until(lambda: side.endpoint.gauges().in_flight == 1, "all but one to be settled")
         released.set()
         await attempts(side, 150)
         await side.stop()
