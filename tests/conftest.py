@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 import pytest
 import realserver
 import structlog
-from cluster import Cluster
+from cluster import Cluster, every_key
 from cluster import start as start_cluster
 from fakeredis import FakeAsyncRedis, FakeServer
 from faults import Measured, table
@@ -159,15 +159,27 @@ def keys() -> Keys:
     return Keys()
 
 
-@pytest.fixture(params=["fakeredis", "valkey"])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """What asks for a connection runs on fakeredis and on a real server; with --long on a cluster too."""
+    if "connection" in metafunc.fixturenames:
+        on = ["fakeredis", "valkey", *(["cluster"] if metafunc.config.getoption("--long") else [])]
+        metafunc.parametrize("connection", on, indirect=True)
+
+
+@pytest.fixture
 async def connection(request: pytest.FixtureRequest) -> AsyncIterator[Connection]:
-    """A Connection to an empty store: the same test runs on fakeredis and on the real server.
+    """A Connection to an empty store: the same test runs on fakeredis, a real server, and a cluster.
 
     At the end every key that is left must have a TTL or be one of the permanent ones of Keys.
     """
     if request.param == "fakeredis":
         server = FakeServer()
         opened = Connection(fake_client(server), fake_client(server))
+    elif request.param == "cluster":
+        servers: Cluster = request.getfixturevalue("six_servers")
+        await servers.heal()
+        servers.flush()
+        opened = Connection.open(servers.url)
     else:
         opened = Connection.open(request.getfixturevalue("redis_url"))
     try:
@@ -202,7 +214,7 @@ async def no_key_without_end(client: Redis) -> None:
     """Fail if a key is left that has no TTL and is not permanent."""
     patterns = permanent_patterns()
     leaked = []
-    async for raw in client.scan_iter(count=1000):
+    for raw in await every_key(client):
         key = raw.decode()
         listed = any(fnmatchcase(key, pattern) for pattern in patterns)
         if not listed and await client.pttl(raw) == -1:

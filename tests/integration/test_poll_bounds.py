@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from cluster import every_key
 from watching import Watched, drum
 
 from poller.store.connection import Connection
@@ -310,7 +311,7 @@ async def test_the_same_transition_found_again_has_the_same_id(
     """After Redis lost its tail: the stream is empty again, the change is found again, the id is the same."""
     async with drum(connection) as (sim, watched):
         await watched.events()
-        keys = [key for key in await connection.commands.keys("*") if b":events" not in key]
+        keys = [key for key in await every_key(connection.commands) if b":events" not in key]
         saved = {key: await connection.commands.hgetall(key) for key in keys if b"lease" not in key}
         order(sim.orders)
         await watched.sweep()
@@ -319,7 +320,7 @@ async def test_the_same_transition_found_again_has_the_same_id(
             await connection.commands.delete(key)
             if fields:
                 await connection.commands.hset(key, mapping=fields)
-        for key in await connection.commands.keys("*"):
+        for key in await every_key(connection.commands):
             if b"lease" not in key and b":events" not in key and key not in saved:
                 await connection.commands.delete(key)
         await watched.restart()

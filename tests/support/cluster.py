@@ -11,8 +11,11 @@ from typing import Any
 import realserver
 import redis
 from realserver import RealServer
+from redis.asyncio import Redis
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from waiting import wait_until
+
+from poller.store.cluster import Client
 
 MASTERS = 3
 ACME = b"{acme}"
@@ -174,6 +177,13 @@ def _wait(condition: Callable[[], bool], what: str) -> None:
             msg = f"the cluster did not come {what} within {READY_S:g} s"
             raise RuntimeError(msg)
         time.sleep(0.02)
+
+
+async def every_key(client: Redis) -> list[bytes]:
+    """All keys, wherever they are."""
+    if not isinstance(client, Client):
+        return list(await client.keys("*"))
+    return [key for part in await client.on_masters("KEYS", "*") for key in part]
 
 
 def _options(port: int, bus: int) -> list[str]:
