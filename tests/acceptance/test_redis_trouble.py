@@ -184,3 +184,24 @@ async def test_redis_at_its_limit(tmp_path: Path, rounds: Rounds, figures: Figur
         await client.aclose()
         server.stop()
     figures(f"{times} writes refused; all told {took_s:.1f} s after, without a restart; {told}", rounds=times)
+
+
+@pytest.mark.fault(17)
+async def test_the_embedded_server_cannot_start_for_a_while(tmp_path: Path, figures: Figures) -> None:
+    """Died, and its disk gives nothing back: it is tried again and again, and goes on from where it was."""
+    async with staged(tmp_path, seed=12) as stage:
+        await stage.tale.settle(stage.tale.live(10))
+        [manifest] = stage.place.data.rglob("*.manifest")
+        right = manifest.read_bytes()
+        manifest.write_bytes(b"no manifest\n")
+        stage.place.kill_server()
+        window = stage.tale.live(10)
+        await wait_until(lambda: stage.running.logged("store.embedded_down"), "it cannot be started", 60)
+        assert stage.running.lives
+        manifest.write_bytes(right)
+        began = time.monotonic()
+        stage.tale.forget()
+        await stage.tale.settle(window)
+        took_s = time.monotonic() - began
+        await stage.end()
+    figures(f"embedded server that could not start: all told {took_s:.1f} s after it could, 0 lost, 0 twice")
