@@ -15,7 +15,7 @@ from poller.model import Entry
 from .connection import Connection, translated
 from .keys import Keys
 from .letters import Position, place_of, position
-from .queue import entries_of
+from .queue import entries_of, rows_of
 
 AT_ONCE = 200
 BLOCK_S = 5.0
@@ -134,9 +134,12 @@ class Streams:
                 await asyncio.sleep(LOOK_S)  # `_look` tells of it
                 continue
             for _, rows in reply.items() if isinstance(reply, dict) else reply or ():
-                for entry in entries_of(source, rows):
-                    after = entry.place
-                    await news.put(entry)
+                for row in rows_of(source, rows):
+                    after = (
+                        row.place
+                    )  # also past what is none of ours: else it is read again, at once, for ever
+                    if row.entry:
+                        await news.put(row.entry)
 
 
 async def _ended(tasks: Collection[asyncio.Task[None]]) -> None:
