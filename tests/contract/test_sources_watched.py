@@ -12,6 +12,7 @@ from watching import Watched, watching
 from poller.errors import Refused
 from poller.model import dumps, loads
 from poller.simulators import Options, serve
+from poller.simulators.drum import today
 from poller.store.connection import Connection
 from poller.store.keys import Keys
 from poller.watch.diff import compare
@@ -95,7 +96,9 @@ def is_own(kind: Kind, key: str) -> bool:
 async def watched(kind: str, store: Connection) -> AsyncIterator[tuple[Any, Watched]]:
     """A simulator and the wing that watches it, after the baseline."""
     async with (
-        serve(kind, options=Options(records=RECORDS, seed=4), **GIVEN[kind].small_pages) as sim,
+        serve(
+            kind, options=Options(records=RECORDS, seed=4, today=today()), **GIVEN[kind].small_pages
+        ) as sim,
         watching(store, Keys(), kind=kind, url=sim.url, token=sim.token) as seen,
     ):
         assert await seen.cycle() == [("poller.source.baseline_completed", "source/acme")]
@@ -178,3 +181,21 @@ async def test_a_change_is_told_once_with_both_values(kind: str, fakestore: Conn
         assert Decimal(str(event["data"]["previous"][field])) == Decimal("10.10") * scale
         observed = event["data"]["observed"]
         assert observed["not_before"] < observed["not_after"]
+
+
+@pytest.mark.parametrize("count", [1, 50])
+@pytest.mark.parametrize("kind", HERE)
+async def test_what_was_entered_and_won_in_a_gap_is_told_both(
+    kind: str, count: int, fakestore: Connection
+) -> None:
+    """However many came at once: each is created and won, and neither is told twice."""
+    async with watched(kind, fakestore) as (sim, seen):
+        made = {GIVEN[kind].won(sim) for _ in range(count)}
+        await seen.restart()
+        for _ in range(3):
+            await seen.cycle_quietly()
+        found = await seen.told()
+        assert len(found) == len(set(found)) == 2 * count
+        for suffix in ("created", "won"):
+            ids = {subject.partition("/")[2] for what, subject in found if what.endswith(f".{suffix}")}
+            assert ids == made

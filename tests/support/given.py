@@ -36,6 +36,8 @@ class Given:
     """The field of the first list that holds the amount."""
     price: Callable[[Any, str], str]
     """Give one record of the first list an amount, written as a decimal; its id."""
+    won: Callable[[Any], str]
+    """Enter one record in the first list and win it, while it stays listed; its id."""
     remove: Callable[[Any], str]
     """Delete one record of the first list; its id."""
     make: Callable[[Any], Any]
@@ -57,6 +59,13 @@ def priced(sim: Any, record: Any, **fields: Any) -> str:
     return str(record)
 
 
+def won(sim: Any, entries: Any, made: Callable[[str], Any] = int) -> str:
+    """Win what was just entered; its id."""
+    record = changed(entries)
+    sim.orders.win(made(record))
+    return record
+
+
 def open_deal(sim: Any) -> int:
     """A deal that can be edited."""
     rows = [row for name, row in sim.world.rows.items() if name.startswith("deal/")]
@@ -73,6 +82,7 @@ GIVEN: Mapping[str, Given] = {
         cap="items_cap",
         money="amount",
         price=lambda sim, amount: priced(sim, 101, amount=amount),
+        won=lambda sim: won(sim, sim.set(conversion_after=None) and sim.orders.create_opportunity()),
         remove=lambda sim: changed(sim.orders.archive(101)),
         make=lambda sim: sim.orders.create_opportunity(name="Another"),
         deals=lambda sim: [
@@ -88,6 +98,7 @@ GIVEN: Mapping[str, Given] = {
         cap="limit_cap",
         money="value",
         price=lambda sim, amount: priced(sim, next(iter(sim.world.rows)), value=int(Decimal(amount) * 100)),
+        won=lambda sim: won(sim, sim.orders.create(), str),
         remove=lambda sim: changed(sim.orders.delete(next(iter(sim.world.rows)))),
         make=lambda sim: sim.orders.create(),
         deals=lambda sim: [
@@ -105,6 +116,7 @@ GIVEN: Mapping[str, Given] = {
         cap="page_most",
         money="value",
         price=lambda sim, amount: priced(sim, open_deal(sim), value=Decimal(amount)),
+        won=lambda sim: won(sim, sim.orders.create()),
         remove=lambda sim: changed(sim.orders.delete(open_deal(sim))),
         make=lambda sim: sim.orders.create(title="Another"),
         deals=lambda sim: [
