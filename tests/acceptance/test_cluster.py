@@ -109,9 +109,9 @@ async def test_a_slot_that_moves_is_followed(store: Connection, cluster: Cluster
 @pytest.mark.full
 async def test_a_lost_reply_is_told_and_the_command_ran_once() -> None:
     """Nothing is sent again of which nobody knows whether it was done, on a cluster neither."""
-    [(port, bus)] = six._free_ports(1)
+    [(port, bus)] = six.free_ports(1)
     async with fault_proxy(port=port) as proxy:
-        server = realserver.start(*six._options(port, bus), "--cluster-announce-port", str(proxy.port))
+        server = realserver.start(*six.options_of(port, bus), "--cluster-announce-port", str(proxy.port))
         node = six.Node(port, bus, server)
         store = Connection.open(f"redis://127.0.0.1:{proxy.port}")
         try:

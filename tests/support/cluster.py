@@ -1,5 +1,6 @@
 """A real Valkey Cluster for tests: three masters and three replicas on loopback, which can be killed."""
 
+import random
 import shutil
 import socket
 import time
@@ -68,7 +69,7 @@ class Node:
     def start(self) -> None:
         """Start it again where it was killed."""
         if not self.lives:
-            self.server = realserver.start(*_options(self.port, self.bus), directory=self.server.directory)
+            self.server = realserver.start(*options_of(self.port, self.bus), directory=self.server.directory)
             self.lives = True
 
     def end(self) -> None:
@@ -147,8 +148,8 @@ def start() -> Cluster:
     """Start six servers, make them a cluster, and wait until it is whole: about three seconds."""
     cluster = Cluster([])
     try:
-        for port, bus in _free_ports(2 * MASTERS):
-            cluster.nodes.append(Node(port, bus, realserver.start(*_options(port, bus))))
+        for port, bus in free_ports(2 * MASTERS):
+            cluster.nodes.append(Node(port, bus, realserver.start(*options_of(port, bus))))
         _join(cluster.nodes)
         _wait(cluster.is_whole, "to be whole")
     except BaseException:
@@ -186,7 +187,8 @@ async def every_key(client: Redis) -> list[bytes]:
     return [key for part in await client.on_masters("KEYS", "*") for key in part]
 
 
-def _options(port: int, bus: int) -> list[str]:
+def options_of(port: int, bus: int) -> list[str]:
+    """Of a node, on the command line."""
     options = {
         "port": port,
         "bind": "127.0.0.1",
@@ -201,15 +203,11 @@ def _options(port: int, bus: int) -> list[str]:
     return [word for name, value in options.items() for word in (f"--{name}", str(value))]
 
 
-def _free_ports(count: int) -> list[tuple[int, int]]:
-    """Pairs of ports that are free now."""
-    with suppress(OSError):
-        opened = [socket.socket() for _ in range(2 * count)]
-        for each in opened:
-            each.bind(("127.0.0.1", 0))
-        ports = [each.getsockname()[1] for each in opened]
-        for each in opened:
-            each.close()
-        return list(zip(ports[::2], ports[1::2], strict=True))
-    msg = "no free ports"
-    raise RuntimeError(msg)
+def free_ports(count: int) -> list[tuple[int, int]]:
+    """Pairs of ports that are free, below those that the kernel lends to connections: a node keeps its."""
+    found: list[int] = []
+    for port in random.sample(range(20_000, 32_000), 1_000):
+        with socket.socket() as each, suppress(OSError):
+            each.bind(("127.0.0.1", port))
+            found.append(port)
+    return list(zip(found[: 2 * count : 2], found[1 : 2 * count : 2], strict=True))
