@@ -256,6 +256,16 @@ class SourceSettings(_Frozen):
                 filled[key] = [str(item) if type(item) is int else item for item in filled[key]]
         return filled
 
+    @field_validator("budget")
+    @classmethod
+    def _pays(cls, budget: Allowance, info: ValidationInfo) -> Allowance:
+        made = SOURCES.get(str(info.data.get("kind")))
+        if made and budget.count < made.api.dearest:
+            most = f"one request costs up to {made.api.dearest} {made.api.unit}"
+            msg = f'{most}: give it that many at least, or "{made.api.budget}"'
+            raise ValueError(msg)
+        return budget
+
 
 class WebhookSettings(_Frozen):
     """One receiver of events over HTTP."""

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from poller.config import Allowance, Settings, load, rows, secret_values
+from poller.watch.sources import SOURCES
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 OTHER = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oDC2FVsBQIhrs="
@@ -110,6 +111,15 @@ def test_everything_can_be_said(read: Any) -> None:
     assert (len(webhook.keys), webhook.start, str(webhook.rate)) == (2, "oldest", "10/s")
     assert webhook.headers["authorization"].get_secret_value() == "Bearer x"
     assert webhook.allow_private == (ip_network("10.0.0.0/8"), ip_network("fd00::1/128"))
+
+
+def test_a_budget_is_what_its_kind_counts(read: Any) -> None:
+    """Pipedrive's default is in tokens, three quarters of the smallest plan's day; the others' in requests."""
+    text = '[sources.{0}]\nkind = "{0}"\ntoken = "t"\nbase_url = "https://example.com"\n'
+    settings = read("".join(text.format(kind) for kind in SOURCES))
+    budgets = {name: str(given.budget) for name, given in settings.sources.items()}
+    assert budgets == {"drum": "240/5m", "close": "240/5m", "pipedrive": "900/h"}
+    assert settings.sources["pipedrive"].budget.per_second * 86_400 == pytest.approx(0.72 * 30_000)
 
 
 def test_slack_is_slow_and_unsigned(read: Any) -> None:

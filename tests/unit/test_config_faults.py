@@ -83,6 +83,13 @@ FAULTY_FILES = [
             "[sources.p], or set POLLER_SOURCES__P__BASE_URL"
         ),
     ),
+    (
+        '[sources.p]\nkind = "pipedrive"\ntoken = "x"\nbase_url = "https://p.example.com"\nbudget = "10/5m"',
+        (
+            'sources.p.budget = "10/5m": one request costs up to 20 tokens: '
+            'give it that many at least, or "900/1h"'
+        ),
+    ),
     (SOURCE.replace("tok-of-acme", ""), "sources.acme.token = ***: is empty"),
     (
         SOURCE.replace("acme]", "Acme_EU]"),

@@ -45,6 +45,8 @@ class Api:
     """What its host may be sent where the settings do not say (contract §2), counted in `unit`."""
     unit: Unit = "requests"
     """What it counts: requests, or tokens of which a request costs one or more."""
+    dearest: int = 1
+    """What one request counts at most: a smaller budget could never pay it."""
     plans: str = ""
     """What its plans allow, as `poller check` tells it; empty where nobody has to know."""
 

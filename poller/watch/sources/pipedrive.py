@@ -137,6 +137,7 @@ class Pipedrive:
         base_url_like="https://COMPANY.pipedrive.com",
         budget="900/1h",
         unit="tokens",
+        dearest=20,
         plans=(
             "Pipedrive counts tokens: 30,000 a day and seat on Lite, 60,000 on Growth, 150,000 on Premium, "
             "210,000 on Ultimate, for all integrations of the company together"
