@@ -114,7 +114,7 @@ def test_everything_can_be_said(read: Any) -> None:
 
 
 def test_a_budget_is_what_its_kind_counts(read: Any) -> None:
-    """Pipedrive's default is in tokens, three quarters of the smallest plan's day; the others' in requests."""
+    """Pipedrive's default is in tokens, under three quarters of the smallest plan's day."""
     text = '[sources.{0}]\nkind = "{0}"\ntoken = "t"\nbase_url = "https://example.com"\n'
     settings = read("".join(text.format(kind) for kind in SOURCES))
     budgets = {name: str(given.budget) for name, given in settings.sources.items()}
