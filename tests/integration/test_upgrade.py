@@ -214,4 +214,6 @@ async def test_an_older_replica_that_runs_is_unready_and_leaves_the_source_alone
 
             await wait_until(is_refused, "word of the newer state", 20)
             assert await redis.hget(head, "state") == str(STATE_VERSION + 1).encode()
-            assert not service.pulse().held["source/acme"]
+            await wait_until(
+                lambda: not service.pulse().held["source/acme"], "the lease to be given back", 20
+            )
