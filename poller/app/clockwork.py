@@ -40,7 +40,9 @@ class Clockwork:
         self._scheduler: Any = None
         self._beat_at = time.monotonic()
         self.restarts = 0
-        """Of a scheduler that was silent, or whose clock was set."""
+        """Of a scheduler that was silent."""
+        self.jumps = 0
+        """How often the clock was set."""
 
     @property
     def silent_s(self) -> float:
@@ -76,15 +78,16 @@ class Clockwork:
         jump_s, self._ahead_s = ahead_s - self._ahead_s, ahead_s
         if abs(jump_s) >= JUMP_S:
             log.warning("clock.jumped", by_s=round(jump_s, 1))
+            self.jumps += 1
             self._again()
             self._jumped()
         elif not self.ticking:
             log.error("scheduler.silent", for_s=round(self.silent_s, 1), restarts=self.restarts + 1)
+            self.restarts += 1
             self._again()
 
     def _again(self) -> None:
         self._stop()
-        self.restarts += 1
         self._start()
         for _, due in self._jobs.values():
             due()
