@@ -244,6 +244,7 @@ async def test_no_canary_gets_out(tmp_path: Path, figures: Figures) -> None:
             )
             for command in COMMANDS:
                 written[" ".join(command)] = await _said(place, *command)
+            await client.hset(Keys().head("echo"), "memory", b"{")  # what only a fault of ours could leave
             proxy.error = "OOM command not allowed"
             await wait_until(lambda: running.logged("unit.stopped"), "a unit that stops", 30)
             away = await _shown(
@@ -253,6 +254,7 @@ async def test_no_canary_gets_out(tmp_path: Path, figures: Figures) -> None:
             proxy.error, proxy.reset = "", True
             written["status without Redis"] = await _said(place, "status")
             proxy.reset = False
+            await wait_until(lambda: running.logged("unit.failed"), "a traceback", 60)
             written["redis"] = await _kept(client)
             running.terminate()
             assert await running.end() == 0
@@ -265,6 +267,7 @@ async def test_no_canary_gets_out(tmp_path: Path, figures: Figures) -> None:
     finally:
         await client.aclose()
         server.stop()
+    assert "Traceback" in written["log"]
     hits = {where: found for where, text in written.items() if (found := canaries.found_in(text))}
     size_mb = sum(map(len, written.values())) / 1e6
     figures(f"{len(hits)} hits of {len(canaries)} canaries in {size_mb:.1f} MB from {len(written)} places")
