@@ -24,6 +24,8 @@ class ListMemory(msgspec.Struct, omit_defaults=True):
     """Start of the last reading that ended (Unix seconds): what came since is above `top`, or appeared."""
     whole_at: float = 0.0
     """Start of the last reading that was whole."""
+    whole_s: float = 0.0
+    """How long it took: a large list and a small budget may make that hours."""
     sure_at: float = 0.0
     """Start of the last reading that left no doubt of any record: none had changed before it unseen."""
     shown_at: float = 0.0

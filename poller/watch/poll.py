@@ -30,6 +30,8 @@ SAMPLES = 3
 """Known records that are asked for by id before a list is taken for another account's."""
 JUDGED_AT_ONCE = 20
 """Records that came in a status which may say more: as many are read by id in one reading, the rest next."""
+RESTS = 4.0
+"""What can be asked for changes is read in whole in a quarter of the time at most: the rest is for those."""
 READINGS = 3
 """A list that moves under its sweep is read again this often before anybody is asked by id."""
 
@@ -188,7 +190,8 @@ class Poll:
         whole = mine.recheck or mine.released or not mine.baselined
         if not kind.whole_every_s:
             return "" if whole or kind.name not in self._desk.clean else mine.cursor
-        return "" if whole or self._desk.now() - mine.whole_at >= kind.whole_every_s else mine.cursor
+        due_s = max(kind.whole_every_s, RESTS * mine.whole_s)
+        return "" if whole or self._desk.now() - mine.whole_at >= due_s else mine.cursor
 
     async def _settle(self, run: Run) -> None:
         """What waited until the pages were read: it needs readings by id."""
@@ -226,7 +229,7 @@ class Poll:
         if run.whole:
             await self._visibility.settle(run.kind, len(run.seen))
             await self._absence.settle(run.kind, suspects, swept_at=run.started)
-            mine.whole_at = run.started
+            mine.whole_at, mine.whole_s = run.started, self._desk.now() - run.started
         elif mine.missing and not (mine.held or mine.released):
             # Asked again after this sweep, as after any: the next whole reading may be an hour away.
             doubted = {*mine.missing, *mine.forbidden}

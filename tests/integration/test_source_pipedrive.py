@@ -185,6 +185,27 @@ async def test_only_what_changed_is_asked_for_and_all_of_it_once_an_hour(fakesto
         assert "." not in since
 
 
+async def test_a_whole_reading_that_takes_long_is_made_less_often(fakestore: Connection) -> None:
+    """A large account on a small budget: changes are asked for in three quarters of the time at least."""
+    async with company(fakestore, records=60, page_most=10) as (sim, watched, clock):
+        clock.ahead_s += HOUR_S
+
+        async def slowly(_asked: Any) -> None:
+            clock.ahead_s += 300.0
+
+        sim.between(before=slowly)
+        await watched.poll.sweep("deal")
+        sim.between()
+        took_s = watched.desk.memory.lists["deal"].whole_s
+        assert took_s > 1500
+        for ahead_s, whole in ((HOUR_S - took_s, False), (took_s, False), (4 * took_s, True)):
+            clock.ahead_s += ahead_s
+            sim.requests.clear()
+            await watched.poll.sweep("deal")
+            first = next(each.query for each in sim.requests if each.path == "/api/v2/deals")
+            assert ("updated_since=" not in first) == whole
+
+
 async def test_many_changes_of_one_second(fakestore: Connection) -> None:
     """Some are read, and more follow in the very second with which that reading ended: each is told once."""
     async with company(fakestore, records=60, page_most=5) as (sim, watched, clock):
