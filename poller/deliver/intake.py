@@ -89,12 +89,13 @@ class Intake:
         lane = Lane.at(name, place)
         stamp = f"{self._queue.fence}.{int(self._chance() * 2**52):x}"
         source = Source(lane, Settler(self._queue, lane, patience=self._patience(), stamp=stamp), recovery)
+        await self._look_at(source)  # before the first read: that one moves past what was trimmed
+        # From here on nobody else has a turn: what is on the board may be sent, and is settled by its source.
         self._lose(source, len(place.holes) - len(entries))
         for letter in waiting:
             self._await(name, letter, up_since=up_since)
         for entry in entries:
             self._take(source, entry, ordinal=0)
-        await self._look_at(source)  # before the first read: that one moves past what was trimmed
         self._sources[name] = source
         self._spawn(source.settler)
         self._changed()

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import structlog.testing
+from badwire import BadWire
 from hookside import Clock, Receiver, Side, delivering, event, hang, receiving
 from waiting import wait_until
 
@@ -113,6 +114,35 @@ async def test_a_source_that_is_born_later_is_read_from_its_beginning(
         await attempts(side, 1)
         await side.stop()
         assert receiver.ids == ["evt_1"]
+
+
+async def test_nothing_is_sent_of_a_source_that_is_not_open_yet(connection: Connection, keys: Keys) -> None:
+    """What waits goes when the look at its stream is over, however long that takes, and is settled then."""
+    wire = BadWire(connection)
+    async with (
+        receiving(Receiver(script=[500])) as receiver,
+        receiving() as other,
+        delivering(connection, keys, receiver.url) as side,
+        delivering(connection, keys, other.url, name="witness") as witness,
+    ):
+        side.start()
+        witness.start()
+        await side.publish(event(1))
+        await attempts(side, 1)
+        await attempts(witness, 1)
+        await side.stop()
+        side.clock.forward(6)
+        stop = wire.stop("XINFO STREAM")
+        side.start()
+        await stop.held.wait()
+        await side.publish(event(2))
+        await attempts(witness, 2)
+        assert receiver.ids == ["evt_1"]
+        stop.go_on()
+        await attempts(side, 3)
+        await side.stop()
+        await witness.stop()
+    assert sorted(receiver.ids) == ["evt_1", "evt_1", "evt_2"]
 
 
 @pytest.mark.fault(15)
