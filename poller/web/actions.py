@@ -4,9 +4,11 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Literal, TypeAlias
+
+import msgspec
 
 from poller import schemas
 from poller.deliver import trial
@@ -311,7 +313,7 @@ def example_of(type_: str, *, endpoint: str, now: float) -> Event:
         raise Refused(msg, status=422, code="invalid")
     made = schemas.example(known)
     body = {**loads(made.body), "id": fresh.id, "time": fresh.time}
-    return replace(made, id=fresh.id, time=fresh.time, body=dumps(body))
+    return msgspec.structs.replace(made, id=fresh.id, time=fresh.time, body=dumps(body))
 
 
 _SOURCE_WORDS: dict[str, tuple[str, str, str]] = {

@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+import msgspec
 import structlog.testing
 from badwire import BadWire
 from hookside import Receiver, Side, delivering, event, receiving
@@ -185,7 +186,7 @@ async def test_what_is_on_its_way_to_wait_is_passed_over_too(connection: Connect
         read = scene.wire.stop("XREAD")
         await read.held.wait()
         order, settles = scene.wire.stop(*READS_ON), scene.wire.stop(*SETTLES)
-        await scene.side.publish(replace(event(2), subject="opportunity/1"))
+        await scene.side.publish(msgspec.structs.replace(event(2), subject="opportunity/1"))
         await scene.office.enable("hook", from_now=True)
         await order.held.wait()
         read.go_on()
