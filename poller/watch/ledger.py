@@ -30,6 +30,8 @@ class ListMemory(msgspec.Struct, omit_defaults=True):
     """Start of the last reading that left no doubt of any record: none had changed before it unseen."""
     shown_at: float = 0.0
     """… and of the last such reading that was whole: only that shows what the API does not date."""
+    clear_at: float = 0.0
+    """… and of the last such reading that showed no id twice: then all there was had its place in it."""
     cursor: str = ""
     """Where the next reading goes on, for an API that can be asked for changes."""
     highest: float = 0.0

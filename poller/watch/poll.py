@@ -237,6 +237,7 @@ class Poll:
         if not (suspects or mine.missing):
             mine.sure_at = run.started
             mine.shown_at = run.started if run.whole else mine.shown_at
+            mine.clear_at = run.started if run.steady or not mine.clear_at else mine.clear_at
         mine.swept_at, mine.cursor, mine.recheck = run.started, run.cursor or mine.cursor, False
         mine.top = run.top
         if not mine.baselined:

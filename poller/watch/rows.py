@@ -134,15 +134,15 @@ class Rows:
             called = desk.meaning(known)
         else:
             run.came += suffix == "created"
-            known.came_after, known.among_many = mine.sure_at, run.came > MOST_NEWS
+            known.came_after, known.among_many = mine.clear_at, run.came > MOST_NEWS
         known.row, known.row_at = row.view, page.started
         known.gone, known.gone_at, known.meaning = "", 0.0, called if kind.judged else None
         desk.note_status(kind, row.record_id, row.view)
         if kind.dead(row.view):
             known.gone, known.gone_at = "removed", page.ended
         elif mine.baselined or desk.manner.emit_baseline:
-            # A sweep that lacked known records may have lacked this one: the last that left no doubt counts.
-            self._say_new(run, ledger, page, row, suffix, Bounds(mine.sure_at, page.ended))
+            # A sweep that lacked known records, or showed one twice, may have lacked this one too.
+            self._say_new(run, ledger, page, row, suffix, Bounds(mine.clear_at, page.ended))
         # Until the rest is said each sweep looks at it again, also after a crash.
         unsaid = row.record_id in run.fresh
         ledger.row(kind.name, row.record_id, UNSEEN if unsaid else row.fingerprint)
