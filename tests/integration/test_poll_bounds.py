@@ -9,6 +9,7 @@ import pytest
 from cluster import every_key
 from watching import Watched, drum
 
+from poller.simulators.drum import World
 from poller.store.connection import Connection
 from poller.watch.poll import Swept
 
@@ -165,6 +166,36 @@ async def test_a_sweep_that_an_empty_page_cut_short_proves_no_coming(
         sim.between()
         await watched.sweep()
         (event,) = await watched.events()
+        assert (event["type"], event["subject"]) == (entry.type, entry.subject)
+        before, after = moments(event)
+        assert before < entry.at < after
+
+
+async def test_a_sweep_that_showed_an_id_twice_proves_no_coming(connection: Connection) -> None:
+    """Nothing known is missing from it, and yet a new record had no place in it."""
+    world = World()
+    world.populate(opportunities=7)
+    async with drum(connection, world=world, items_cap=5) as (sim, watched):
+        known = sorted(row.id for row in sim.world.live("opportunity"))
+        assert len(known) == 9
+        await watched.sweep()
+        await watched.events()
+        (entry,) = sim.orders.create_opportunity(name="New")
+        for record in known[:4]:
+            sim.world.touch(record)
+
+        async def turn(asked: Any) -> None:
+            sim.set(sort="updated" if "page=2" in asked.query else "id")
+
+        sim.between(before=turn)
+        for _ in range(2):
+            told = await watched.poll.sweep("opportunity")
+            assert (told.complete, told.suspects, told.records) == (True, 0, 9)
+        assert await watched.told() == []
+        sim.between()
+        sim.set(sort="id")
+        await watched.poll.sweep("opportunity")
+        event = await only(watched)
         assert (event["type"], event["subject"]) == (entry.type, entry.subject)
         before, after = moments(event)
         assert before < entry.at < after
