@@ -125,7 +125,7 @@ class Keeper:
             try:
                 if not await self.leases.renew(self.key, fence):
                     return False
-                renewed = loop.time()
+                renewed, self.refused = loop.time(), ""  # it has worked for as long as that
             except StoreError:
                 # Redis is away: nobody else can take the lease either, and no commit gets through.
                 log.warning("lease.unrenewed", unit=self.name, for_s=round(loop.time() - renewed, 1))
