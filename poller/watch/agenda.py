@@ -266,7 +266,7 @@ class Agenda:
         # Overdue ones have OVERDUE parts of the pace at most beside the sweeps that wait.
         at_best_s = len(self.round) * (1 + 1 / OVERDUE) / max(per_s, 1e-9)
         rates = [*self.round.rates()]
-        _, intervals = turns(rates)
+        _, intervals = turns(rates, urge=self.round.urge)
         scale = math.sqrt(worth(rates, intervals))
         for (count, rate), interval in zip(rates, intervals, strict=True):
             yield _Part(

@@ -2,8 +2,8 @@
 
 Each list's sweep is a unit that costs its pages, each record's detail one that costs 1. The next is the one
 with the largest weight × rate × age² ÷ cost: at the optimum weight × rate × interval² ÷ cost is the same for
-all (anchors/polling.md §3b). That alone lets the quiet ones wait for longer than round robin does; so an age
-at which 19 of 20 were found there counts more from then on: among all schedules whose 95th percentile is
+all (anchors/polling.md §3b). That alone may let the quiet ones wait for longer than round robin does; there
+an age at which 19 of 20 were found counts more from then on: among all schedules whose 95th percentile is
 bounded, the one with the least mean is of this form. The caller brings the clock.
 """
 
@@ -60,6 +60,8 @@ class Round:
         self._read_at = -math.inf
         self._apart_s = 0.0
         """Between two readings on average."""
+        self.urge = URGE
+        """URGE, or 0 where the tail is shorter than round robin's without it."""
         self._worth = 1.0
         """Turns a value among details into what compares with sweeps."""
         self.population = Population()
@@ -177,7 +179,9 @@ class Round:
 
     def _weigh(self) -> None:
         rates = [*self.rates()]
-        price, intervals = turns(rates)
+        _, plain = turns(rates, urge=0.0)
+        self.urge = URGE if tail(rates, plain) > TAIL else 0.0
+        price, intervals = turns(rates, urge=self.urge)
         self._worth = worth(rates, intervals) / price if price else 1.0
 
     @property
@@ -210,7 +214,7 @@ class Round:
             return 0.0
         if age_s >= self.max_age_s:
             return math.inf
-        return age_s**2 + (URGE * late_s**2 if age_s >= late_s else 0.0)
+        return age_s**2 + (self.urge * late_s**2 if age_s >= late_s else 0.0)
 
     def _value(self, unit: _Unit, now: float, late_s: float) -> float:
         """The value of one record that is judged by itself."""
@@ -263,25 +267,39 @@ class Round:
         unit.queue = None
 
 
-def turns(rates: Sequence[tuple[int, float]]) -> tuple[float, list[float]]:
+def turns(rates: Sequence[tuple[int, float]], *, urge: float) -> tuple[float, list[float]]:
     """Where (how many, their rate) are read by `Round.next`: at what value, and each one's interval.
 
     In readings: all intervals together make one reading a turn.
     """
     late = TAIL * sum(count for count, _ in rates)
-    low, high = 0.0, max((rate * (1 + URGE) * (2 * late) ** 2 for _, rate in rates), default=0.0)
+    low, high = 0.0, max((rate * (1 + urge) * (2 * late) ** 2 for _, rate in rates), default=0.0)
     for _ in range(60):
         price = (low + high) / 2
-        spent = sum(count / _interval(price / rate, late) for count, rate in rates) if price else math.inf
+        spent = sum(count / _interval(price / rate, late, urge) for count, rate in rates)
         low, high = (price, high) if spent > 1 else (low, price)
-    return high, [_interval(high / rate, late) for _, rate in rates]
+    return high, [_interval(high / rate, late, urge) for _, rate in rates]
 
 
-def _interval(square: float, late: float) -> float:
+def _interval(square: float, late: float, urge: float) -> float:
     """The age at which a record is read whose value is reached at this age, squared, while it is not late."""
     if square <= late**2:
         return math.sqrt(square)
-    return max(late, math.sqrt(max(0.0, square - URGE * late**2)))
+    return max(late, math.sqrt(max(0.0, square - urge * late**2)))
+
+
+def tail(rates: Sequence[tuple[int, float]], intervals: Sequence[float]) -> float:
+    """95th percentile of the delays, in rounds: those of one record are even between 0 and its interval."""
+    units, changes = sum(count for count, _ in rates), sum(count * rate for count, rate in rates)
+    low, high = 0.0, max(intervals, default=0.0)
+    for _ in range(30):
+        middle = (low + high) / 2
+        found = sum(
+            count * rate * min(1.0, middle / interval)
+            for (count, rate), interval in zip(rates, intervals, strict=True)
+        )
+        low, high = (middle, high) if found < 0.95 * changes else (low, middle)
+    return high / max(1, units)
 
 
 def worth(rates: Sequence[tuple[int, float]], intervals: Sequence[float]) -> float:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poller.watch.habits import DAY_S, EDGES_S, GUESS_PER_S, Bursts, Habit, Population, overlaps
-from poller.watch.pacing import Round, turns
+from poller.watch.pacing import URGE, Round, tail, turns
 
 EVERY_S, MAX_AGE_S = 30.0, DAY_S
 
@@ -181,22 +181,11 @@ def lognormal(sigma: float) -> list[tuple[int, float]]:
     return [(1, math.exp(normal.inv_cdf((n + 0.5) / 200))) for n in range(200)]
 
 
-def tail(rates: list[tuple[int, float]], intervals: list[float]) -> float:
-    """95th percentile of the delays, in rounds: a record's are even between 0 and its interval."""
-    changes = sum(rate for _, rate in rates)
-
-    def found(within: float) -> float:
-        shares = (rate * min(1.0, within / each) for (_, rate), each in zip(rates, intervals, strict=True))
-        return sum(shares) / changes
-
-    return next(turn / 100 for turn in range(1000) if found(turn / 100 * len(rates)) >= 0.95)
-
-
 @pytest.mark.parametrize("sigma", [0.3, 0.6, 1.0, 1.5, 2.0])
 def test_the_tail_is_round_robins_and_the_mean_next_to_the_least(sigma: float) -> None:
     """Where all rates are known 19 of 20 changes are found as soon as in turn; the mean is 3 % more."""
     rates = lognormal(sigma)
-    _, intervals = turns(rates)
+    _, intervals = turns(rates, urge=URGE)
     assert sum(1 / each for each in intervals) == pytest.approx(1, rel=0.001)
     mean = sum(rate * each for (_, rate), each in zip(rates, intervals, strict=True))
     assert tail(rates, intervals) <= 0.95
@@ -222,6 +211,15 @@ def apart(made: Round) -> float:
     """How much more often the ten liveliest are believed to change than the others."""
     rates = sorted((rate for count, rate in made.rates() for _ in range(count)), reverse=True)
     return sum(rates[:10]) / 10 / (sum(rates[10:]) / (len(rates) - 10))
+
+
+def test_the_tail_is_left_alone_where_it_is_short() -> None:
+    """Where most changes are of few records the quiet ones may wait; where all are alike they may not."""
+    for lively, urge in ((10, 0.0), (2, URGE)):
+        made = Round(every_s=EVERY_S, max_age_s=MAX_AGE_S)
+        pasts = {subject(n): (lively if n < 10 else 0.1, 20 * DAY_S) for n in range(100)}
+        made.load(dict.fromkeys(pasts, 0.0), unread_at=0.0, pasts=pasts)
+        assert made.urge == urge
 
 
 def test_the_age_at_which_a_detail_is_late_follows_the_pace() -> None:
