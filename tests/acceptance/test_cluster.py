@@ -184,7 +184,10 @@ async def _patiently(read: Callable[[], Awaitable[Any]]) -> Any:
 async def test_a_master_dies_and_service_commands_and_subscribers_go_on(
     tmp_path: Path, cluster: Cluster
 ) -> None:
-    """kill -9 of a master: within its time-out and 10 s all goes on by itself, and nobody misses an event."""
+    """kill -9 of a master under two replicas: within its time-out and 10 s all goes on, no event is missed.
+
+    Then one of the replicas is killed, and the other goes on.
+    """
     seen: set[str] = set()
 
     async def consume() -> None:
@@ -199,9 +202,9 @@ async def test_a_master_dies_and_service_commands_and_subscribers_go_on(
         }
         redis = {"url": cluster.url}
         async with home(tmp_path, sources=sources, receiver=hook.url, redis=redis) as place:
-            service, shell = await place.run(), Shell(place)
+            one, two, shell = await place.run(), await place.run(), Shell(place)
             consuming = asyncio.create_task(consume())
-            await wait_until(lambda: len(hook.got) == 2, "both baselines at the receiver", TIMEOUT_S)
+            await wait_until(lambda: len(hook.got) >= 2, "both baselines at the receiver", TIMEOUT_S)
 
             async def rename(name: str, *, within_s: float) -> None:
                 for each in (acme, gamma):
@@ -225,13 +228,15 @@ async def test_a_master_dies_and_service_commands_and_subscribers_go_on(
             assert (await shell("sources", "poll", "acme", "--record", "opportunity/101")).code == 0
             assert (await shell("webhooks", "list", "--json")).json[0]["state"] == "ok"
             again = hook.ids[-1]
+            came = hook.ids.count(again)
             assert (await shell("webhooks", "resend", "hook", again)).code == 0
-            await wait_until(lambda: hook.ids.count(again) == 2, "the event once more", TIMEOUT_S)
+            await wait_until(lambda: hook.ids.count(again) > came, "the event once more", TIMEOUT_S)
+            one.kill()
             await cluster.heal()
             await rename("After", within_s=NODE_TIMEOUT_S + 10)
             await wait_until(lambda: set(hook.ids) <= seen, "the subscriber to have them all", TIMEOUT_S)
-            service.terminate()
-            assert await service.end() == 0
-            assert not service.logged("unit.failed")
+            two.terminate()
+            assert await two.end() == 0
+            assert not two.logged("unit.failed")
             consuming.cancel()
             await asyncio.gather(consuming, return_exceptions=True)
