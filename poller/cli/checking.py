@@ -6,7 +6,7 @@ and not called.
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ from poller.store.connection import Connection
 from poller.store.datadir import home
 from poller.store.embedded import Embedded
 from poller.store.keys import Keys
+from poller.web.words import plural
 
 from .reach import Store, patience
 
@@ -47,17 +48,13 @@ Tell: TypeAlias = Callable[[Step], None]
 def look_at_settings(settings: Settings, tell: Tell) -> None:
     """What they set up; they could be read, or nobody would be here."""
     server = "a Redis of your own" if redis_url(settings) else f"an embedded server in {settings.data_dir}"
-    told = f"{_count(settings.sources, 'source')}, {_count(settings.webhooks, 'webhook')}, {server}"
+    told = f"{plural(len(settings.sources), 'source')}, {plural(len(settings.webhooks), 'webhook')}, {server}"
     tell(Step(step="settings", state="ok", said=told))
     if not settings.sources:
         remedy = "run `poller init`, or set POLLER_DRUM_TOKEN"
         tell(Step(step="settings", state="failed", said="no source is set up", remedy=remedy))
     for warning in settings.warnings:
         tell(Step(step="settings", state="warning", said=warning))
-
-
-def _count(things: Mapping[str, object], name: str) -> str:
-    return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"
 
 
 # --- Redis ----------------------------------------------------------------------------------------

@@ -28,19 +28,6 @@ def show_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], *, emp
     _print(table)
 
 
-def show_record(record: Mapping[str, Any], *, as_json: bool) -> None:
-    """Print one thing: a line for each key, or a JSON object."""
-    if as_json:
-        show_json(record)
-        return
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    for key, value in record.items():
-        table.add_row(key, Text(words(value)))
-    _print(table)
-
-
 def show_json(value: Any) -> None:
     """Print a value as indented JSON."""
     say(msgspec.json.format(dumps(value), indent=2).decode())
@@ -68,7 +55,7 @@ def complain(text: str) -> None:
 
 
 def words(value: Any) -> str:
-    """A value as people read it: nothing for None, yes and no, lists parted by commas."""
+    """A value as people read it: nothing for None, true and false as settings have it, lists by commas."""
     if value is None:
         return ""
     if isinstance(value, bool):
