@@ -12,8 +12,6 @@ from .retry import Verdict
 from .settings import EndpointSettings
 
 TEST_TYPE = "poller.webhook.test"
-SHOWN = frozenset({"content-type", "webhook-id", "webhook-timestamp"})
-"""Headers that are no secret; others are shown as set."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +61,8 @@ async def send(settings: EndpointSettings, event: Event, *, outbound: Outbound, 
         if problem
         else await outbound.post(body=request.body, headers=headers)
     )
-    shown = {name: value if name.lower() in SHOWN else "(set)" for name, value in headers.items()}
+    # The signature proves this one body and tells nothing of the secret; what the settings add may be one.
+    shown = {**dict.fromkeys(settings.headers, "(set)"), **request.headers}
     judged = retry.judge(answer.status, retry_after=answer.retry_after, now=now)
     return Trial(
         headers=shown,

@@ -239,7 +239,12 @@ async def test_a_trial_shows_what_was_sent_and_what_to_think_of_it(
             trial = await send(side.settings, sent, outbound=outbound, now=side.clock())
             verdicts.append((trial.ok, trial.verdict.partition(";")[0]))
             assert "SECRET" not in f"{trial}"
-            assert trial.headers["webhook-signature"] == "(set)"
+            got = receiver.got[-1]
+            assert trial.body == got.body
+            assert trial.headers["authorization"] == "(set)"
+            sent = {name: value for name, value in trial.headers.items() if name != "authorization"}
+            assert sent.items() <= got.headers.items()
+            assert len([name for name in sent if name.startswith("webhook-")]) == 3
         await outbound.close()
     assert verdicts[0][0]
     assert verdicts[1:] == [(False, "401: refused"), (False, "302: redirects are not followed")]
