@@ -282,9 +282,8 @@ def _say_next(path: Path, dotenv: Path, values: Mapping[str, str], *, named: boo
     option = f" --config {path}" if named else ""
     say(f"Wrote {path} and {dotenv} (only you can read them; keep .env out of version control).")
     say(f"Next:  poller check{option}   says whether all of it works")
-    say(
-        f"       poller run{option}     goes to work; its page, http://127.0.0.1:8080, asks for POLLER_WEB_TOKEN of .env"
-    )
+    say(f"       poller run{option}     goes to work, with a page at http://127.0.0.1:8080")
+    say("The page asks for POLLER_WEB_TOKEN of .env before it acts.")
     for name in values:
         if os.environ.get(name) not in (None, values[name]):
             warn(f"{name} is set in the environment and stands over the one in {dotenv}; unset it")
