@@ -137,7 +137,7 @@ class Driver:
         """Sweep one list."""
         purse, agenda = self._purse, self._agenda
         purse.cautious, before = agenda.lists[kind].failures > 0, purse.paid
-        begins, usual = agenda.lists[kind].began_at == -math.inf, self._desk.memory.lists[kind].cost
+        begins, known = agenda.lists[kind].began_at == -math.inf, agenda.lists[kind].records
         agenda.begun(kind, now=self._desk.now())
         try:
             told = await self._poll.sweep(kind)
@@ -149,7 +149,7 @@ class Driver:
             raise
         finally:
             purse.cautious = False
-        usual = self._usual(told, usual)
+        usual = self._usual(told)
         if told.complete:
             # What a first reading, a whole one, or one that asks for names costs beyond a usual sweep is
             # held to the budget alone: made good at the source's pace, it would blind it for long.
@@ -158,7 +158,8 @@ class Driver:
             kind,
             complete=told.complete,
             cost=usual if told.complete else purse.paid - before,
-            records=told.records,
+            # What only shows changes shows a few rows of many.
+            records=max(told.records, known) if self._desk.source.kinds[kind].whole_every_s else told.records,
             changed=told.changed,
         )
         await self._resume()
@@ -168,11 +169,10 @@ class Driver:
             await self._tell()
         return 0.0
 
-    def _usual(self, told: Swept, before: int) -> int:
-        """What a sweep as most are costs: by this one, and by the usual one `before` (0: there was none)."""
-        if not before and self._desk.source.kinds[told.kind].whole_every_s:
-            before = told.cost // max(1, told.pages)
-        return min(told.cost, before or told.cost)
+    def _usual(self, told: Swept) -> int:
+        """What a sweep as most are costs; where there was none yet, a page of the whole reading."""
+        cost = self._desk.memory.lists[told.kind].cost
+        return min(told.cost, cost or told.cost // max(1, told.pages))
 
     def _note(self, told: Swept) -> None:
         """One line per sweep."""

@@ -42,7 +42,9 @@ class ListMemory(msgspec.Struct, omit_defaults=True):
     sizing: Sizing = msgspec.field(default_factory=Sizing)
     """What was learned of how many rows a page may have."""
     cost: int = 0
-    """What such a reading cost, in requests, or in what the API counts instead."""
+    """What such a reading cost, in requests, or in what the API counts instead: the lesser of the last two,
+    for some also ask for names."""
+    last_cost: int = 0
     left_out: bool = False
     """The account did not have this list when it was to be the baseline."""
     recheck: bool = False

@@ -224,7 +224,8 @@ class Poll:
         mine = self._desk.memory.lists[run.kind.name]
         if not (run.whole and run.kind.whole_every_s):
             # What most readings take: the rare whole one pays page by page.
-            mine.pages, mine.cost = run.pages, run.cost
+            mine.pages = run.pages
+            mine.cost, mine.last_cost = min(run.cost, mine.last_cost or run.cost), run.cost
         mine.left_out = False
         if run.whole:
             await self._visibility.settle(run.kind, len(run.seen))

@@ -88,6 +88,20 @@ async def test_a_dear_first_reading_does_not_blind_the_source(connection: Connec
         await driven.until(lambda: len(deals()) >= 2, "the next reading", within_s=10.0)
 
 
+async def test_what_shows_changes_alone_is_swept_as_the_large_list_it_is(
+    connection: Connection, keys: Keys
+) -> None:
+    """Of deals an incremental sweep shows none or few: they are not taken for a small list that can wait."""
+    async with (
+        serve("pipedrive", options=Options(records=40, seed=8)) as sim,
+        driving(connection, keys, sim, limit=1500, window_s=30.0, every_s=0.4) as driven,
+    ):
+        await driven.until(lambda: len(driven.swept) >= 9, "some sweeps", within_s=30.0)
+        count = Counter(told.kind for told in driven.swept[2:])
+        assert count["deal"] >= count["project"]
+        assert driven.desk.memory.lists["deal"].cost == 30
+
+
 async def test_a_changed_row_has_its_detail_read_next(sim: Any, connection: Connection, keys: Keys) -> None:
     """What was changed in a list is looked at closely at once, not when its turn comes."""
     async with driving(connection, keys, sim, every_s=0.3) as driven:
