@@ -111,11 +111,12 @@ class Clockwork:
         if self._scheduler is not None and self._scheduler.running:
             self._scheduler.shutdown(wait=False)
 
-    def _beat(self) -> None:
+    async def _beat(self) -> None:
         self._beat_at = time.monotonic()
 
 
-def _never_raising(due: Callable[[], Any], name: str) -> None:
+async def _never_raising(due: Callable[[], Any], name: str) -> None:
+    """Call it in the loop: what is no coroutine APScheduler runs in a thread, where no Event may be set."""
     try:
         due()
     except Exception:

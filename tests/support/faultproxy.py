@@ -99,14 +99,17 @@ class FaultProxy:
     async def _requests(
         self, reader: asyncio.StreamReader, theirs: asyncio.StreamWriter, ours: asyncio.StreamWriter
     ) -> None:
-        commands = hiredis.Reader()
+        commands, cut = hiredis.Reader(), ""
         while chunk := await reader.read(CHUNK):
             if self.reset:
                 return _abort(ours)
             asked = _commands(commands, chunk) if self.peer.path else []
-            if self.error and not any(each in OPENING for each in asked):
-                ours.write(f"-{self.error}\r\n".encode() * len(asked))
+            # A command that came in parts is refused whole, or the peer would get its tail.
+            error = self.error or cut
+            if error and not any(each in OPENING for each in asked):
+                ours.write(f"-{error}\r\n".encode() * len(asked))
                 self.errors += len(asked)
+                cut = "" if asked else error
             elif not self.half_open:
                 theirs.write(chunk)
                 await theirs.drain()
