@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import realserver
-from truth import HEAD, Score, live, settle
+from truth import HEAD, Score, live, settle, total
 from watching import Watched, watching
 
 from poller.simulators import Options, serve
@@ -59,10 +59,11 @@ QUICK, LONG = 24, 200
 
 
 @pytest.fixture(scope="module")
-def report() -> Iterator[list[str]]:
+def report() -> Iterator[dict[str, Score]]:
     """The table, written when the last mode is through (shown with `pytest -s`)."""
-    lines: list[str] = [HEAD]
-    yield lines
+    scores: dict[str, Score] = {}
+    yield scores
+    lines = [HEAD, *(score.line(mode) for mode, score in scores.items()), total(scores.values()).line("all")]
     sys.stdout.write("\n" + "\n".join(lines) + "\n")
 
 
@@ -92,9 +93,10 @@ def steps(config: pytest.Config) -> int:
     return LONG if config.getoption("--long") else QUICK
 
 
-def judge(score: Score, mode: str, report: list[str]) -> None:
+def judge(score: Score, mode: str, report: dict[str, Score]) -> None:
     """Note the row, and hold it against what was promised."""
-    report.append(score.line(mode))
+    score.events.clear()
+    report[mode] = score
     assert score.invented == []
     assert score.missed == []
 
@@ -108,7 +110,7 @@ async def begin(watched: Watched) -> None:
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("mode", MODES)
 async def test_each_transition_is_told_once(
-    mode: str, store: Connection, report: list[str], pytestconfig: pytest.Config
+    mode: str, store: Connection, report: dict[str, Score], pytestconfig: pytest.Config
 ) -> None:
     """Recall 1 and precision 1 for every transition that stood through one reading, in every mode."""
     score = Score()
@@ -124,7 +126,7 @@ async def test_each_transition_is_told_once(
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("mode", LATE)
 async def test_what_shows_late_is_told_when_it_shows(
-    mode: str, store: Connection, report: list[str], pytestconfig: pytest.Config
+    mode: str, store: Connection, report: dict[str, Score], pytestconfig: pytest.Config
 ) -> None:
     """Writes, replicas and events that show under an older date than what was read before are not missed."""
     score = Score()
@@ -147,7 +149,7 @@ async def test_what_shows_late_is_told_when_it_shows(
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("mode", ROUGH)
 async def test_a_rough_server_changes_nothing(
-    mode: str, store: Connection, report: list[str], pytestconfig: pytest.Config
+    mode: str, store: Connection, report: dict[str, Score], pytestconfig: pytest.Config
 ) -> None:
     """Faults delay what is told, and never make anything up."""
     score = Score()
@@ -164,7 +166,7 @@ async def test_a_rough_server_changes_nothing(
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("at_once", [2, 5, 20])
 async def test_transitions_between_two_sweeps_collapse_rightly(
-    at_once: int, store: Connection, report: list[str], pytestconfig: pytest.Config
+    at_once: int, store: Connection, report: dict[str, Score], pytestconfig: pytest.Config
 ) -> None:
     """Several transitions between two sweeps are one event each of the right record, or one with the end."""
     score = Score()
@@ -181,7 +183,7 @@ async def test_transitions_between_two_sweeps_collapse_rightly(
 @pytest.mark.parametrize("whole", [True, False], ids=["all", "what changed"])
 @pytest.mark.parametrize("mode", DRIFTS)
 async def test_a_list_that_moves_under_its_sweep(
-    mode: str, whole: bool, store: Connection, report: list[str], pytestconfig: pytest.Config
+    mode: str, whole: bool, store: Connection, report: dict[str, Score], pytestconfig: pytest.Config
 ) -> None:
     """Records that slip from page to page while the list is read are neither lost nor removed."""
     score = Score()
@@ -204,7 +206,7 @@ async def test_a_list_that_moves_under_its_sweep(
 
 @pytest.mark.timeout(3600)
 async def test_what_moves_no_date_shows_in_whole_readings(
-    store: Connection, report: list[str], pytestconfig: pytest.Config
+    store: Connection, report: dict[str, Score], pytestconfig: pytest.Config
 ) -> None:
     """Changes that leave date_updated as it was are told by the next whole reading, and only once."""
     score = Score()
@@ -218,7 +220,7 @@ async def test_what_moves_no_date_shows_in_whole_readings(
     judge(score, "every kind of change is quiet", report)
 
 
-async def test_an_outage_of_40_days(store: Connection, report: list[str]) -> None:
+async def test_an_outage_of_40_days(store: Connection, report: dict[str, Score]) -> None:
     """After a gap longer than the event log reaches back nothing is missed: all is read, and asked by id."""
     score, days = Score(), 40
     async with serve("close", options=Options(records=24, seed=27), rate_limit=None, limit_cap=5) as sim:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import realserver
-from truth import HEAD, Score, drift, live, settle
+from truth import HEAD, Score, drift, live, settle, total
 from watching import Watched, watching
 
 from poller.model import dumps, loads
@@ -81,10 +81,11 @@ class Hours(Watched):
 
 
 @pytest.fixture(scope="module")
-def report() -> Iterator[list[str]]:
+def report() -> Iterator[dict[str, Score]]:
     """The table, written when the last mode is through (shown with `pytest -s`)."""
-    lines: list[str] = [HEAD]
-    yield lines
+    scores: dict[str, Score] = {}
+    yield scores
+    lines = [HEAD, *(score.line(mode) for mode, score in scores.items()), total(scores.values()).line("all")]
     sys.stdout.write("\n" + "\n".join(lines) + "\n")
 
 
@@ -181,9 +182,10 @@ async def ended(watched: Hours, sim: Any, score: Score) -> list[str]:
     return wrong
 
 
-def judge(score: Score, mode: str, report: list[str]) -> None:
+def judge(score: Score, mode: str, report: dict[str, Score]) -> None:
     """Note the row, and hold it against what was promised."""
-    report.append(score.line(mode))
+    score.events.clear()
+    report[mode] = score
     assert score.invented == []
     assert score.missed == []
 
@@ -191,7 +193,7 @@ def judge(score: Score, mode: str, report: list[str]) -> None:
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("mode", MODES)
 async def test_each_transition_is_told_once(
-    mode: str, store: Connection, report: list[str], pytestconfig: pytest.Config
+    mode: str, store: Connection, report: dict[str, Score], pytestconfig: pytest.Config
 ) -> None:
     """Recall 1 and precision 1 for every transition that stood through one reading, in every mode."""
     score = Score()
@@ -204,7 +206,7 @@ async def test_each_transition_is_told_once(
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("mode", QUIET)
 async def test_what_leaves_update_time_alone_is_told_when_all_is_read(
-    mode: str, store: Connection, report: list[str], pytestconfig: pytest.Config
+    mode: str, store: Connection, report: dict[str, Score], pytestconfig: pytest.Config
 ) -> None:
     """What no reading of changes can show is told within the hour, once, and not as something else."""
     score = Score()
@@ -217,7 +219,7 @@ async def test_what_leaves_update_time_alone_is_told_when_all_is_read(
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("mode", LATE)
 async def test_what_is_seen_late_is_told_when_it_is_seen(
-    mode: str, store: Connection, report: list[str], pytestconfig: pytest.Config
+    mode: str, store: Connection, report: dict[str, Score], pytestconfig: pytest.Config
 ) -> None:
     """A write that a replica shows late, under the time it was made, is not missed by the readings since."""
     score = Score()
@@ -234,7 +236,7 @@ async def test_what_is_seen_late_is_told_when_it_is_seen(
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("tick_s", [0.0, HALF_HOUR_S])
 async def test_a_rough_server_changes_nothing(
-    tick_s: float, store: Connection, report: list[str], pytestconfig: pytest.Config
+    tick_s: float, store: Connection, report: dict[str, Score], pytestconfig: pytest.Config
 ) -> None:
     """Faults delay what is told, and never make anything up."""
     score = Score()
@@ -250,7 +252,7 @@ async def test_a_rough_server_changes_nothing(
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("at_once", [2, 5, 20])
 async def test_transitions_between_two_readings_collapse_rightly(
-    at_once: int, store: Connection, report: list[str], pytestconfig: pytest.Config
+    at_once: int, store: Connection, report: dict[str, Score], pytestconfig: pytest.Config
 ) -> None:
     """Several transitions between two readings are one event of each record, or one with the right end."""
     score = Score()
@@ -264,7 +266,7 @@ async def test_transitions_between_two_readings_collapse_rightly(
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("mode", DRIFTS)
 async def test_a_list_that_moves_under_its_reading(
-    mode: str, store: Connection, report: list[str], pytestconfig: pytest.Config
+    mode: str, store: Connection, report: dict[str, Score], pytestconfig: pytest.Config
 ) -> None:
     """What changes between two pages is neither lost nor removed."""
     score = Score()
@@ -277,7 +279,7 @@ async def test_a_list_that_moves_under_its_reading(
 
 @pytest.mark.timeout(3600)
 async def test_an_outage_of_40_days(
-    store: Connection, report: list[str], pytestconfig: pytest.Config
+    store: Connection, report: dict[str, Score], pytestconfig: pytest.Config
 ) -> None:
     """What changed meanwhile is diffed; deals that were deleted and purged unseen are told as removed."""
     score = Score()
