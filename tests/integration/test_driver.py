@@ -52,7 +52,7 @@ async def all_read(driven: Driven, sim: Any) -> None:
 async def test_the_first_sweeps_run_at_once(sim: Any, connection: Connection, keys: Keys) -> None:
     """However small the budget, the baseline waits for nothing that it need not wait for."""
     async with driving(connection, keys, sim, limit=20, window_s=60, every_s=60) as driven:
-        await driven.until(lambda: driven.desk.memory.baselined, "the baseline", within_s=3)
+        await driven.until(lambda: driven.desk.memory.baselined, "the baseline", within_s=6)
     assert lists(sim)[0] == "/api/v1/opportunities"
     assert set(lists(sim)) == {"/api/v1/opportunities", "/api/v1/projects"}
 
@@ -85,7 +85,7 @@ async def test_a_dear_first_reading_does_not_blind_the_source(connection: Connec
         await driven.until(lambda: len(driven.swept) >= 2 and driven.reports, "the baseline")
         assert sim.world.meter.spent >= 120
         assert driven.reports[-1]["period_s"] > 1.0
-        await driven.until(lambda: len(deals()) >= 2, "the next reading", within_s=10.0)
+        await driven.until(lambda: len(deals()) >= 2, "the next reading", within_s=13.0)
 
 
 async def test_what_shows_changes_alone_is_swept_as_the_large_list_it_is(
@@ -136,7 +136,7 @@ async def test_a_paused_source_is_left_alone(sim: Any, connection: Connection, k
         await driven.until(lambda: driven.desk.now() > began + 1.5, "a second and a half")
         assert len(sim.requests) == asked
         driven.ask(do="resume")
-        await driven.until(lambda: len(sim.requests) > asked, "the next request", within_s=3)
+        await driven.until(lambda: len(sim.requests) > asked, "the next request")
         assert list(sim.requests)[asked].path == "/api/v1/opportunities"
 
 
@@ -162,7 +162,7 @@ async def test_a_refused_token_suspends_and_is_tried_when_asked(
         )
         asked = len(sim.requests)
         driven.ask(do="resume")
-        await driven.until(lambda: len(sim.requests) > asked, "another try", within_s=4)
+        await driven.until(lambda: len(sim.requests) > asked, "another try")
         assert await driven.events() == ["poller.source.suspended"]
 
 
@@ -239,8 +239,10 @@ async def test_what_was_learned_survives_a_restart(sim: Any, connection: Connect
         sim.orders.work.add_deliverable(101, name="Phase")
         past = driven.desk.past
         await driven.until(lambda: (past(*subject) or (0.0, 0.0))[0] > 0.5, "the change to be found")
-        asked = len(details(sim))
-        await driven.until(lambda: len(details(sim)) > asked + 40, "two more rounds")
+        asked = details(sim).count("/api/v1/opportunities/101")
+        await driven.until(
+            lambda: details(sim).count("/api/v1/opportunities/101") > asked + 1, "what was found to be kept"
+        )
         before = past(*subject)
     async with driving(connection, keys, sim, every_s=30) as driven:
         await driven.until(lambda: driven.desk.past(*subject), "the record")

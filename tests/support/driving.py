@@ -49,7 +49,7 @@ class Driven:
         self.asked.append(dumps(request))
         self.due.set()
 
-    async def until(self, condition: Callable[[], Any], what: str, *, within_s: float = 10.0) -> Any:
+    async def until(self, condition: Callable[[], Any], what: str, *, within_s: float = 30.0) -> Any:
         """Wait for a condition, and fail with what the driver failed with."""
 
         def look() -> Any:
