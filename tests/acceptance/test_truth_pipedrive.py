@@ -271,7 +271,7 @@ async def test_a_list_that_moves_under_its_reading(
     """What changes between two pages is neither lost nor removed."""
     score = Score()
     async with lived(store, 36, records=48, **DRIFTS[mode]) as (sim, watched):
-        await drift(watched, sim, windows=max(5, steps(pytestconfig) // 16), score=score)
+        await drift(watched, sim, windows=max(5, steps(pytestconfig) // 32), score=score)
         unsaid_aside(score, sim)
         assert await ended(watched, sim, score) == []
     judge(score, mode, report)
