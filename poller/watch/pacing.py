@@ -167,7 +167,7 @@ class Round:
 
     def _note(self, now: float) -> None:
         """A reading took place."""
-        apart_s, self._read_at = now - self._read_at, now
+        apart_s, self._read_at = max(0.0, now - self._read_at), now
         self._reads += 1
         if math.isfinite(apart_s):
             self._apart_s += (apart_s - self._apart_s) / min(self._reads - 1, STEADY)
