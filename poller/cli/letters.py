@@ -52,7 +52,8 @@ def _attempt_row(each: Attempt) -> dict[str, Any]:
         "status": each.status if each.status is not None else each.fault,
         "ms": round(each.ms),
         "next": rfc3339(each.next) if each.next else None,
-        "answer": " ".join((each.excerpt or each.detail).split())[:80],
+        "answer": " ".join(each.excerpt.split())[:80]
+        or each.detail,  # our own words name the remedy at the end
     }
 
 

@@ -1,5 +1,6 @@
 """`poller webhooks`: looking at endpoints, trying them out, and orders that the service obeys."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from standardwebhooks import Webhook
 from waiting import wait_until
 
 from poller import schemas
+from poller.store.connection import Connection
+from poller.store.keys import Keys
 
 SECRET = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 
@@ -83,6 +86,25 @@ async def test_attempts_and_resend(call: Commands, redis_url: str) -> None:
             missing = await call("webhooks", "resend", "billing", "evt_00")
             assert missing.code == 1
             assert "'evt_00' is no event that billing can be sent" in missing.err
+
+
+async def test_a_remedy_is_not_cut_off(call: Commands, redis_url: str) -> None:
+    """An answer is shown by its beginning, and what we say of a request that was not sent to its end."""
+    call.settings(redis=redis_url, crm="http://127.0.0.1:9", receiver="http://127.0.0.1:9/hook")
+    attempt = {"at": 1.0, "source": "acme", "place": "1-0", "event": "evt_1", "type": "drum.task.added",
+               "subject": "task/1", "attempt": 1, "outcome": "later"}  # fmt: skip
+    remedy = f"hooks.internal {'is not a public address; ' * 5}put 10.0.0.7/32 into allow_private"
+    connection = Connection.open(redis_url)
+    try:
+        for more in ({"fault": "blocked", "detail": remedy}, {"status": 500, "excerpt": "x" * 200}):
+            packed = json.dumps({**attempt, **more})
+            await connection.commands.xadd(Keys().attempts("billing"), {"a": packed})
+    finally:
+        await connection.close()
+    said = await call("webhooks", "attempts", "billing")
+    assert remedy in said.out
+    assert "x" * 80 in said.out
+    assert "x" * 81 not in said.out
 
 
 async def test_disable_and_enable(call: Commands, redis_url: str) -> None:
