@@ -216,11 +216,12 @@ class Rows:
             return False
         if dead and not known.gone:
             desk.say(ledger, kind, row.record_id, known, "removed", bounds)
-        called = desk.meaning(known)
+        if kind.judged:
+            # As it was while it lived: the row of a dead one may not tell, and a win of old is no news.
+            known.meaning = known.meaning or desk.usual(known.row or {})
         known.row, known.row_at = row.view, page.started
         if not dead:
             known.gone, known.gone_at = "", 0.0
-            known.meaning = called if kind.judged else None
             self._say_new(run, ledger, page, row, "restored", bounds)
         elif not known.gone:
             known.gone, known.gone_at = "removed", page.ended

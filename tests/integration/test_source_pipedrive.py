@@ -140,6 +140,22 @@ async def test_won_while_it_was_deleted_is_told_after_its_return(fakestore: Conn
         assert suffixes == ["removed", "restored", "won"]
 
 
+async def test_a_win_of_old_is_no_news_when_the_deal_is_restored(fakestore: Connection) -> None:
+    """It was won before the baseline, or deleted then as well: its return from the bin is no second win."""
+    async with company(fakestore, records=60, baseline=False) as (sim, watched, _):
+        won = [row.id for row in sim.world.live("deal") if row.values["status"] == "won"][:2]
+        sim.orders.delete(won[0])
+        await watched.sweep()
+        await watched.events()
+        sim.orders.delete(won[1])
+        await watched.sweep()
+        assert types(await watched.events()) == ["pipedrive.deal.removed"]
+        for deal in won:
+            sim.orders.restore(deal)
+        await watched.sweep()
+        assert types(await watched.events()) == ["pipedrive.deal.restored"] * 2
+
+
 async def test_a_merge_is_one_removal_and_one_update(fakestore: Connection) -> None:
     """The deal that lost is removed, the other took over its value."""
     async with company(fakestore) as (sim, watched, _):
