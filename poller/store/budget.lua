@@ -460,12 +460,5 @@ elseif op == 'relax' then
 elseif op == 'restore' then
     name_rule(ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6])
     return restore(tonumber(ARGV[4]), rest(7))
-elseif op == 'withdraw' then
-    for field in pairs(has) do
-        if field == 'rule:' .. ARGV[2] or string.find(field, 'claim:' .. ARGV[2] .. ':', 1, true) == 1 then
-            redis.call('HDEL', state, field)
-        end
-    end
-    return 1
 end
 return redis.error_reply('ERR no such operation')

@@ -212,10 +212,6 @@ class Budget:
         """The probe was answered, not refused: open the host again, a quarter of the limit at first."""
         return bool(await self._run("relax", grant.token))
 
-    async def withdraw(self) -> None:
-        """This source, stopped, names no limit any more; by itself that ends an hour after its last take."""
-        await self._run("withdraw", self._source)
-
     async def usage(self) -> Usage:
         """How the budget stands, for status and metrics; changes nothing."""
         limit, learned, allowed, mood, until, refusals, blocked_ms, used = await self._run(

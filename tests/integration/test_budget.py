@@ -63,14 +63,12 @@ async def test_another_egress_is_another_budget(connection: Connection, keys: Ke
 
 
 async def test_the_smallest_limit_named_holds(connection: Connection) -> None:
-    """A source with a larger budget is held to that of its neighbour on the host, until it withdraws."""
+    """A source with a larger budget is held to that of its neighbour on the host."""
     small, large = of(connection, "small", limit=10), of(connection, "large", limit=100)
     await granted(small, "confirm", 1)
     await granted(large, "confirm", 9)
     await refused(large, "confirm")
     assert (await large.usage()).limit == 10
-    await small.withdraw()
-    await granted(large, "confirm", 90)
 
 
 async def test_budgets_of_other_windows_hold_together(fakestore: Connection) -> None:
