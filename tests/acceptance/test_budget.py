@@ -256,6 +256,7 @@ async def course(
     return Course(sim, began, ended, entries, ids, told, found, list(swept))
 
 
+@pytest.mark.full
 @pytest.mark.fault(9)
 @pytest.mark.timeout(600)
 async def test_never_refused_and_nothing_left_unused(

@@ -324,7 +324,7 @@ async def test_with_fsync_nothing_acknowledged_is_lost_with_the_server(
     rounds, keys = 40 if pytestconfig.getoption("--long") else 5, Keys()
     embedded = Embedded(fsync=True)
     store = Connection.open(await embedded.start(data_dir), fsync=True)
-    tending = asyncio.create_task(embedded.tend(every_s=0.01))
+    tending = asyncio.create_task(tended(embedded))
     fence = await Leases(store, holder="me", ttl_s=3600).acquire(keys.source_lease("acme"))
     acknowledged = 0
     for round_ in range(rounds):
@@ -343,6 +343,13 @@ async def test_with_fsync_nothing_acknowledged_is_lost_with_the_server(
     await asyncio.gather(tending, return_exceptions=True)
     await store.close()
     await embedded.stop()
+
+
+async def tended(embedded: Embedded) -> None:
+    """Tend as the service does: a server that is killed while it comes up is started once more."""
+    while True:
+        with contextlib.suppress(StoreRefused):
+            await embedded.tend(every_s=0.01)
 
 
 async def another(store: Connection, pid: int) -> bool:
