@@ -42,6 +42,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--rounds", type=int, help="so many kills, stops, losses: a part of a long form")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Two workers a core: most tests wait for something, half of the time."""
+    return 2 * (os.cpu_count() or 1)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip what is marked full or long, with the reason, unless it was asked for."""
     long = config.getoption("--long")
