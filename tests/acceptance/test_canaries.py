@@ -179,6 +179,8 @@ async def _kept(client: Any) -> str:
             "zset": lambda key=key: client.zrange(key, 0, -1),
             "stream": lambda key=key: client.xrange(key),
         }
+        if kind == "none":
+            continue  # its TTL ran out since it was listed
         found.append(f"{key!r} {await read[kind]()!r}")
     return "\n".join(found)
 
