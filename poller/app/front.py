@@ -1,13 +1,12 @@
 """What the web room is given of the settings: small values, as everything below `app` gets them."""
 
 from collections.abc import Callable
-from functools import partial
 
 from poller.config import Settings, SourceSettings, is_loopback, parse_duration
 from poller.store.connection import Connection
 from poller.store.keys import Keys
 from poller.watch.sources import SOURCES
-from poller.web import Door, House, Overview, Pulse, SourceFacts
+from poller.web import Door, House, Pulse, SourceFacts
 
 from .standing import Inspector
 from .wiring import endpoint_of
@@ -26,7 +25,7 @@ def house_of(
         sources={name: _facts(name, given) for name, given in settings.sources.items()},
         endpoints={name: endpoint_of(name, given) for name, given in webhooks.items()},
         shown_urls={name: given.shown_url for name, given in webhooks.items()},
-        look=partial(_look, Inspector(settings, connection, keys)),
+        look=Inspector(settings, connection, keys).everything,
         pulse=pulse,
         duration=parse_duration,
     )
@@ -55,7 +54,3 @@ def _facts(name: str, given: SourceSettings) -> SourceFacts:
         lists=made.lists if made else (),
         hook_secret=given.hook_secret.get_secret_value() if given.hook_secret else "",
     )
-
-
-async def _look(inspector: Inspector) -> Overview:
-    return Overview.model_validate(await inspector.everything(), from_attributes=True)

@@ -2,8 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit
 
 from poller.config import Settings, SourceSettings, WebhookSettings
@@ -20,6 +19,16 @@ from poller.store.letters import Counts, EndpointState
 from poller.store.snapshots import Snapshots
 from poller.watch.ledger import Memory, remembered
 from poller.watch.sources import SOURCES
+from poller.web.answers import (
+    BudgetAnswer,
+    DetailsAnswer,
+    EndpointAnswer,
+    EndpointWord,
+    ListAnswer,
+    Overview,
+    SourceAnswer,
+    SourceState,
+)
 from poller.web.words import span
 
 from .reckoning import Allowance, Load, reckon, requests_of
@@ -29,105 +38,6 @@ STALE_AFTER = 3.0
 """Periods without a complete sweep that are too many."""
 SHORTEST_STALE_S = 15.0
 """… but never less: what is asked every second may take a moment."""
-
-SourceState = Literal["polling", "starting", "limited", "stale", "paused", "held", "suspended", "unattended"]
-EndpointWord = Literal["ok", "failing", "paused", "probing", "disabled", "unattended"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListStanding:
-    """One list of a source."""
-
-    list: str
-    records: int
-    swept_at: float | None
-    """Start of the last complete sweep (Unix seconds)."""
-    age_s: float | None
-    took_s: float | None
-    pages: int
-    complete: bool
-    """Whether the last sweep, complete or not, came to its end; `reason` says why not."""
-    reason: str
-    held: int
-    strange: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DetailsStanding:
-    """How old the detail views are."""
-
-    records: int
-    read: int
-    """Of `looked_at`."""
-    looked_at: int
-    oldest_s: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceStanding:
-    """One source."""
-
-    source: str
-    kind: str
-    base_url: str
-    state: SourceState
-    why: str
-    well: bool
-    held_by: str | None
-    every_s: float
-    period_s: float
-    """Expected time between two sweeps of one list: `every`, stretched to fit the budget."""
-    lists: Sequence[ListStanding]
-    details: DetailsStanding | None
-    expected_delay_s: float | None
-    """From a change to its event, as the schedule has it now."""
-    observed_delay_s: float | None
-    """The same as late events tell it, each taken as the middle of its bounds."""
-    spent: Mapping[str, int]
-    """What this source itself paid for in the last window, by class."""
-    budget: Usage
-    """Of its host, which other sources may share."""
-    window_s: float
-    unit: str
-    """What the budget counts: requests, or tokens."""
-    limited: str
-    """What the host said when it last refused."""
-    reported_at: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EndpointStanding:
-    """One endpoint, over all its sources."""
-
-    webhook: str
-    host: str
-    format: str
-    state: EndpointWord
-    why: str
-    well: bool
-    held_by: str | None
-    waiting: int
-    """Not delivered yet, for another attempt or for the first."""
-    dead: int
-    oldest_waiting_s: float | None
-    last_success: float | None
-    delivered: int
-    filtered: int
-    unsure: int
-    lost: int
-    recovering: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
-    """Everything."""
-
-    at: float
-    well: bool
-    replicas: Mapping[str, float]
-    """Replica -> seconds since its last heartbeat."""
-    sources: Sequence[SourceStanding]
-    webhooks: Sequence[EndpointStanding]
 
 
 class Inspector:
@@ -142,17 +52,17 @@ class Inspector:
         self._now = now
         self._leases = Leases(connection, holder="nobody", ttl_s=settings.redis.lease.total_seconds())
 
-    async def everything(self) -> Standing:
+    async def everything(self) -> Overview:
         """Look at all of it."""
         ttl_s = self._settings.redis.lease.total_seconds()
         replicas = await living(self._connection, self._keys, ttl_s=ttl_s)
         sources, webhooks = await self.sources(), await self.webhooks()
         well = all(each.well for each in sources) and all(each.well for each in webhooks)
-        return Standing(at=self._now(), well=well, replicas=replicas, sources=sources, webhooks=webhooks)
+        return Overview(at=self._now(), well=well, replicas=replicas, sources=sources, webhooks=webhooks)
 
     # --- sources ------------------------------------------------------------------------------
 
-    async def sources(self) -> list[SourceStanding]:
+    async def sources(self) -> list[SourceAnswer]:
         """Look at each source of the settings."""
         memories = {name: await self.memory(name) for name in self._settings.sources}
         return [await self._source(name, memories) for name in self._settings.sources]
@@ -167,14 +77,10 @@ class Inspector:
         """Who polls a source now."""
         return await self._leases.holder(self._keys.source_lease(name))
 
-    async def endpoint_holder(self, name: str) -> Holder | None:
-        """Who serves an endpoint now."""
-        return await self._leases.holder(self._keys.endpoint_lease(name))
-
     def _snapshots(self, name: str) -> Snapshots:
         return Snapshots(self._connection, self._keys, name, fence=0)
 
-    async def _source(self, name: str, memories: Mapping[str, Memory]) -> SourceStanding:
+    async def _source(self, name: str, memories: Mapping[str, Memory]) -> SourceAnswer:
         given, memory = self._settings.sources[name], memories[name]
         told = await snapshots.reported(self._connection, self._keys, name)
         report = loads(told) if told else {}
@@ -182,7 +88,7 @@ class Inspector:
         holder = await self.source_holder(name)
         usage = await purse_of(name, given, self._connection, self._keys).budget.usage()
         told_s, delay = report.get("period_s"), report.get("delay") or {}
-        found = SourceStanding(
+        found = SourceAnswer(
             source=name,
             kind=given.kind,
             base_url=given.base_url,
@@ -197,19 +103,20 @@ class Inspector:
             expected_delay_s=_seconds(delay.get("expected_s")),
             observed_delay_s=_seconds(delay.get("observed_s")),
             spent={str(cls): int(count) for cls, count in (report.get("spent") or {}).items()},
-            budget=usage,
+            budget=BudgetAnswer.model_validate(usage),
             window_s=given.budget.window.total_seconds(),
             unit=unit_of(given),
-            limited=str(report.get("limited") or "the host asked to be left alone"),
             reported_at=float(report["at"]) if "at" in report else None,
         )
-        state, why = self._judged(found, memory)
-        return replace(found, state=state, why=why, well=state in ("polling", "starting", "limited"))
+        limited = str(report.get("limited") or "the host asked to be left alone")
+        state, why = self._judged(found, memory, limited)
+        well = state in ("polling", "starting", "limited")
+        return found.model_copy(update={"state": state, "why": why, "well": well})
 
-    async def _list(self, name: str, kind: str, memory: Memory, report: Mapping[str, Any]) -> ListStanding:
+    async def _list(self, name: str, kind: str, memory: Memory, report: Mapping[str, Any]) -> ListAnswer:
         mine = memory.lists[kind]
         last = (report.get("lists") or {}).get(kind) or {}
-        return ListStanding(
+        return ListAnswer(
             list=kind,
             records=await self._snapshots(name).listed(kind),
             swept_at=mine.swept_at or None,
@@ -233,7 +140,7 @@ class Inspector:
         allowance = Allowance(limit=max(1, usage.allowed), window_s=window_s)
         return reckon(loads_.pop(name), [*loads_.values()], allowance).period_s
 
-    def _judged(self, found: SourceStanding, memory: Memory) -> tuple[SourceState, str]:
+    def _judged(self, found: SourceAnswer, memory: Memory, limited: str) -> tuple[SourceState, str]:
         if found.held_by is None:
             return "unattended", "nobody polls it: is `poller run` running, with these settings?"
         if memory.suspended:
@@ -242,13 +149,13 @@ class Inspector:
             return "paused", f"an operator paused it; `poller sources resume {found.source}` goes on"
         if held := [each for each in found.lists if each.held or each.strange]:
             return "held", "; ".join(map(held_words, held))
-        return self._fresh(found, memory)
+        return self._fresh(found, memory, limited)
 
-    def _fresh(self, found: SourceStanding, memory: Memory) -> tuple[SourceState, str]:
+    def _fresh(self, found: SourceAnswer, memory: Memory, limited: str) -> tuple[SourceState, str]:
         late_s = max(STALE_AFTER * found.period_s, SHORTEST_STALE_S)
         failed = "; ".join(f"{each.list}: {each.reason}" for each in found.lists if each.reason)
         until = found.budget.blocked_until
-        blocked = f"{found.limited}, for {span(until - self._now())} more" if until else ""
+        blocked = f"{limited}, for {span(until - self._now())} more" if until else ""
         stale = [each for each in found.lists if each.age_s is not None and each.age_s > late_s]
         if stale:
             oldest = max(each.age_s or 0.0 for each in stale)
@@ -260,13 +167,13 @@ class Inspector:
             return "starting", failed or "the first reading of its lists is not complete yet"
         return "polling", failed
 
-    def _details(self, given: SourceSettings, report: Mapping[str, Any]) -> DetailsStanding | None:
+    def _details(self, given: SourceSettings, report: Mapping[str, Any]) -> DetailsAnswer | None:
         """As the replica that polls last told; nobody counts them for a look."""
         told = report.get("details")
         if not told or not detailed_kinds(given):
             return None
         records, oldest_at = int(told["records"]), _seconds(told["oldest_at"])
-        return DetailsStanding(
+        return DetailsAnswer(
             records=records,
             read=records - int(told["unread"]),
             looked_at=records,
@@ -275,18 +182,18 @@ class Inspector:
 
     # --- endpoints ------------------------------------------------------------------------------
 
-    async def webhooks(self) -> list[EndpointStanding]:
+    async def webhooks(self) -> list[EndpointAnswer]:
         """Look at each endpoint of the settings."""
         webhooks = self._settings.webhooks
         wanted = {name: sources_of(self._settings, given) for name, given in webhooks.items()}
         found = await census(self._connection, self._keys, wanted)
         return [self._endpoint(name, given, found[name]) for name, given in webhooks.items()]
 
-    def _endpoint(self, name: str, given: WebhookSettings, found: EndpointFound) -> EndpointStanding:
+    def _endpoint(self, name: str, given: WebhookSettings, found: EndpointFound) -> EndpointAnswer:
         state, holder, counts = found.state, found.holder, found.counts
         oldest = [each.oldest_waiting for each in counts if each.oldest_waiting is not None]
         word, why = self._endpoint_word(name, state, holder)
-        return EndpointStanding(
+        return EndpointAnswer(
             webhook=name,
             host=urlsplit(given.url.get_secret_value()).hostname or "",
             format=given.format,
@@ -337,7 +244,7 @@ def _sum(counts: Sequence[Counts], name: str) -> int:
     return sum(int(getattr(each, name)) for each in counts)
 
 
-def held_words(of: ListStanding) -> str:
+def held_words(of: ListAnswer) -> str:
     """Why removals wait, and who ends it."""
     if of.strange:
         return f"{of.list}: its first page shares no id with what is known: another account's token?"
