@@ -9,8 +9,6 @@ from typing import Any, Literal
 
 import msgspec
 
-from poller.model import Entry
-
 from .census import census
 from .connection import Connection, Script, translated
 from .keys import Keys
@@ -186,10 +184,3 @@ class Office:
             keys.dead(source, endpoint),
         ]
         await self._connection.run(_REFILL, four, refill_args("", fields, letters, what="any"))
-
-    async def _after(self, source: str, place: str, *, count: int) -> list[Entry]:
-        with translated():
-            rows = await self._connection.commands.xrange(
-                self._keys.events(source), min=f"({place}", count=count
-            )
-        return list(entries_of(source, rows))

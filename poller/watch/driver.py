@@ -321,20 +321,14 @@ class Driver:
         per_s = await self._plan.part(demand, self._purse.per_s(usage.allowed))
         self._purse.credit.per_s = per_s
         outlook = agenda.outlook(per_s)
-        held = {kind: mine.held for kind, mine in memory.lists.items() if mine.held}
-        strange = [kind for kind, mine in memory.lists.items() if mine.strange]
         state = "suspended" if memory.suspended else "paused" if memory.paused else "polling"
         await self._report(
             {
                 "at": desk.now(),
-                "state": "held" if (held or strange) and state == "polling" else state,
-                "reason": memory.suspended,
+                "state": state,
                 "limited": self._limited,
-                "held": held,
-                "strange": strange,
                 "baselined": memory.baselined,
                 "lists": self._last,
-                "urgent": len(desk.urgent),
                 "spent": self._purse.spent(),
                 "refusals": usage.refusals,
                 "blocked_s": usage.blocked_s,

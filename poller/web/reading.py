@@ -13,7 +13,6 @@ from poller.store.views import Views
 
 from .answers import PlacedEvent
 
-MOST_SHOWN = 200
 SEARCH_S = 0.1
 """A search that finds little gives back what it has, and where to go on."""
 LONGEST_PLACE = 40

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from poller._version import __version__
-from poller.model import dumps, rfc3339
+from poller.model import dumps
 
 from . import words
 from .reading import opened
@@ -92,7 +92,6 @@ ENVIRONMENT.filters.update(
     span=words.span,
     moment=words.moment,
     number=words.number,
-    rfc3339=rfc3339,
     plural=words.plural,
     many=words.many,
     dotted=_dotted,
@@ -100,7 +99,6 @@ ENVIRONMENT.filters.update(
     whole=_whole,
     opened=opened,
     line=words.line_of,
-    tone=words.tone_of,
     source_sentence=words.source_sentence,
     endpoint_sentence=words.endpoint_sentence,
 )

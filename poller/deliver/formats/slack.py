@@ -165,9 +165,7 @@ def _deal_lines(event: Event, data: Mapping[str, Json], deal: Mapping[str, Json]
         "Amount": money(_text(deal.get("amount")), _text(deal.get("currency"))),
         "Status": status,
         "Owner": deal.get("owner"),
-        "Changed": ", ".join(map(str, data.get("changed") or ()))
-        if event.type.endswith(".updated")
-        else None,
+        "Changed": _changed(data) if event.type.endswith(".updated") else None,
     }
     return [_fact(key, value) for key, value in pairs.items() if _line(value)]
 

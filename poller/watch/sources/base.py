@@ -160,7 +160,7 @@ class DealView(Protocol):
     """Makes the small view that all sources share (contract §4)."""
 
     def __call__(
-        self, known: Known, meaning: str, url: str, names: Mapping[str, str] = ..., /
+        self, known: Known, meaning: str, url: str, names: Mapping[str, str], /
     ) -> dict[str, str | None]:
         """Of what is known, what its status means, its address, and names as `stage/7` -> its name."""
 
@@ -178,7 +178,6 @@ class Kind:
     """How its fields compare."""
     sibling: str = ""
     """The kind that a record of this kind becomes when it leaves this list."""
-    listed: bool = True
     judged: bool = False
     """Whether its records are deals: open, won or lost."""
     verdict: Callable[[Diff], str] = only_updated

@@ -282,7 +282,6 @@ KINDS: Mapping[str, Kind] = {
                 noise=_DELIVERABLE_COMPUTED,
                 silent=frozenset({"position", "parent"}),
             ),
-            listed=False,
             verdict=_work_item_verdict,
         ),
         Kind(
@@ -300,7 +299,6 @@ KINDS: Mapping[str, Kind] = {
                 noise=_TASK_COMPUTED,
                 silent=frozenset({"position", "parent"}),
             ),
-            listed=False,
             verdict=_work_item_verdict,
         ),
     )
