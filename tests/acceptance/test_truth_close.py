@@ -1,13 +1,14 @@
 """Every Close change once, and never one that did not happen: seeded lives in every mode of the simulator."""
 
-import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
-import realserver
-from truth import HEAD, Score, live, settle, total
+from truth import FAULTS, Score, live, settle
+from truth import judge as judged
 from watching import Watched, watching
 
 from poller.simulators import Options, serve
@@ -15,7 +16,9 @@ from poller.store.connection import Connection
 from poller.store.keys import Keys
 from poller.watch.sources import close
 
-pytestmark = pytest.mark.full
+judge = partial(judged, dated=False)
+"""The bounds of events are held against the truth in the lives of Drum alone."""
+pytestmark = [pytest.mark.full, pytest.mark.timeout(3600)]
 
 MODES: dict[str, dict[str, Any]] = {
     "as documented": {},
@@ -42,10 +45,6 @@ ROUGH: dict[str, dict[str, Any]] = {
     "20 % faults of the event log": {"fault_rate": 0.2, "fault_path": "/event/"},
 }
 QUIET = frozenset({"rename", "merge", "custom", "currency", "stall", "restore"})
-FAULTS = (
-    "http502", "http500", "http503", "html200", "truncated", "cut", "reset", "object", "wrong_types",
-    "gzip_twice", "empty",
-)  # fmt: skip
 DRIFTS: dict[str, dict[str, Any]] = {
     "drift, pages of 5": {"limit_cap": 5},
     "drift, pages of 5, a minute each": {"limit_cap": 5, "tick_s": 60},
@@ -56,25 +55,6 @@ DRIFTS: dict[str, dict[str, Any]] = {
 AT_MOST = 12
 """Transitions under one crawl: a list that grows as fast as it is read has no end."""
 QUICK, LONG = 24, 200
-
-
-@pytest.fixture(scope="module")
-def report() -> Iterator[dict[str, Score]]:
-    """The table, written when the last mode is through (shown with `pytest -s`)."""
-    scores: dict[str, Score] = {}
-    yield scores
-    lines = [HEAD, *(score.line(mode) for mode, score in scores.items()), total(scores.values()).line("all")]
-    sys.stdout.write("\n" + "\n".join(lines) + "\n")
-
-
-@pytest.fixture
-async def store() -> AsyncIterator[Connection]:
-    """A real server of its own."""
-    server = realserver.start()
-    connection = Connection.open(server.url)
-    yield connection
-    await connection.close()
-    server.stop()
 
 
 @pytest.fixture(autouse=True)
@@ -88,17 +68,18 @@ def seed(mode: str) -> int:
     return 200 + list(MODES).index(mode)
 
 
-def steps(config: pytest.Config) -> int:
-    """How long a life is."""
-    return LONG if config.getoption("--long") else QUICK
-
-
-def judge(score: Score, mode: str, report: dict[str, Score]) -> None:
-    """Note the row, and hold it against what was promised."""
-    score.events.clear()
-    report[mode] = score
-    assert score.invented == []
-    assert score.missed == []
+@asynccontextmanager
+async def lived(
+    store: Connection, seed: int, *, records: int = 24, timeout_s: float = 5.0, **switches: Any
+) -> AsyncIterator[tuple[Any, Watched]]:
+    """A simulated organisation and who watches it, past the baseline."""
+    options = Options(records=records, seed=seed)
+    async with (
+        serve("close", options=options, rate_limit=None, **switches) as sim,
+        watching(store, Keys(), kind="close", url=sim.url, token=sim.token, timeout_s=timeout_s) as watched,
+    ):
+        await begin(watched)
+        yield sim, watched
 
 
 async def begin(watched: Watched) -> None:
@@ -107,36 +88,26 @@ async def begin(watched: Watched) -> None:
     assert [event["type"] for event in await watched.events()] == ["poller.source.baseline_completed"]
 
 
-@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("mode", MODES)
 async def test_each_transition_is_told_once(
-    mode: str, store: Connection, report: dict[str, Score], pytestconfig: pytest.Config
+    mode: str, store: Connection, report: dict[str, Score], steps: int
 ) -> None:
     """Recall 1 and precision 1 for every transition that stood through one reading, in every mode."""
     score = Score()
-    async with (
-        serve("close", options=Options(records=24, seed=seed(mode)), rate_limit=None, **MODES[mode]) as sim,
-        watching(store, Keys(), kind="close", url=sim.url, token=sim.token) as watched,
-    ):
-        await begin(watched)
-        await live(watched, sim, steps=steps(pytestconfig), cycles=6, score=score)
+    async with lived(store, seed(mode), **MODES[mode]) as (sim, watched):
+        await live(watched, sim, steps=steps, cycles=6, score=score)
     judge(score, mode, report)
 
 
-@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("mode", LATE)
 async def test_what_shows_late_is_told_when_it_shows(
-    mode: str, store: Connection, report: dict[str, Score], pytestconfig: pytest.Config
+    mode: str, store: Connection, report: dict[str, Score], steps: int
 ) -> None:
     """Writes, replicas and events that show under an older date than what was read before are not missed."""
     score = Score()
-    async with (
-        serve("close", options=Options(records=24, seed=22), rate_limit=None, limit_cap=5) as sim,
-        watching(store, Keys(), kind="close", url=sim.url, token=sim.token) as watched,
-    ):
-        await begin(watched)
+    async with lived(store, 22, limit_cap=5) as (sim, watched):
         sim.set(**LATE[mode])
-        for _ in range(0, steps(pytestconfig), 4):
+        for _ in range(0, steps, 4):
             start = sim.log.seq
             for _ in range(4):
                 sim.life.step()
@@ -146,55 +117,40 @@ async def test_what_shows_late_is_told_when_it_shows(
     judge(score, mode, report)
 
 
-@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("mode", ROUGH)
 async def test_a_rough_server_changes_nothing(
-    mode: str, store: Connection, report: dict[str, Score], pytestconfig: pytest.Config
+    mode: str, store: Connection, report: dict[str, Score], steps: int
 ) -> None:
     """Faults delay what is told, and never make anything up."""
     score = Score()
-    async with (
-        serve("close", options=Options(records=24, seed=23), rate_limit=None) as sim,
-        watching(store, Keys(), kind="close", url=sim.url, token=sim.token, timeout_s=2) as watched,
-    ):
-        await begin(watched)
+    async with lived(store, 23, timeout_s=2) as (sim, watched):
         sim.set(faults=FAULTS, **ROUGH[mode])
-        await live(watched, sim, steps=steps(pytestconfig), cycles=12, score=score)
+        await live(watched, sim, steps=steps, cycles=12, score=score)
     judge(score, mode, report)
 
 
-@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("at_once", [2, 5, 20])
 async def test_transitions_between_two_sweeps_collapse_rightly(
-    at_once: int, store: Connection, report: dict[str, Score], pytestconfig: pytest.Config
+    at_once: int, store: Connection, report: dict[str, Score], steps: int
 ) -> None:
     """Several transitions between two sweeps are one event each of the right record, or one with the end."""
     score = Score()
-    async with (
-        serve("close", options=Options(records=24, seed=24), rate_limit=None, limit_cap=5) as sim,
-        watching(store, Keys(), kind="close", url=sim.url, token=sim.token) as watched,
-    ):
-        await begin(watched)
-        await live(watched, sim, steps=2 * steps(pytestconfig), at_once=at_once, score=score)
+    async with lived(store, 24, limit_cap=5) as (sim, watched):
+        await live(watched, sim, steps=2 * steps, at_once=at_once, score=score)
     judge(score, f"{at_once} transitions between sweeps", report)
 
 
-@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("whole", [True, False], ids=["all", "what changed"])
 @pytest.mark.parametrize("mode", DRIFTS)
 async def test_a_list_that_moves_under_its_sweep(
-    mode: str, whole: bool, store: Connection, report: dict[str, Score], pytestconfig: pytest.Config
+    mode: str, whole: bool, store: Connection, report: dict[str, Score], steps: int
 ) -> None:
     """Records that slip from page to page while the list is read are neither lost nor removed."""
     score = Score()
-    async with (
-        serve("close", options=Options(records=48, seed=25), rate_limit=None, **DRIFTS[mode]) as sim,
-        watching(store, Keys(), kind="close", url=sim.url, token=sim.token) as watched,
-    ):
-        await begin(watched)
+    async with lived(store, 25, records=48, **DRIFTS[mode]) as (sim, watched):
         if whole:
             wholly(watched)
-        for _ in range(steps(pytestconfig) // 6):
+        for _ in range(steps // 6):
             start = sim.log.seq
             sim.life.steps(6)
             sim.between(before=drifting(sim))
@@ -204,19 +160,14 @@ async def test_a_list_that_moves_under_its_sweep(
     judge(score, f"{mode}: {'all' if whole else 'changes'}", report)
 
 
-@pytest.mark.timeout(3600)
 async def test_what_moves_no_date_shows_in_whole_readings(
-    store: Connection, report: dict[str, Score], pytestconfig: pytest.Config
+    store: Connection, report: dict[str, Score], steps: int
 ) -> None:
     """Changes that leave date_updated as it was are told by the next whole reading, and only once."""
     score = Score()
-    async with (
-        serve("close", options=Options(records=24, seed=26), rate_limit=None, quiet=QUIET) as sim,
-        watching(store, Keys(), kind="close", url=sim.url, token=sim.token) as watched,
-    ):
-        await begin(watched)
+    async with lived(store, 26, quiet=QUIET) as (sim, watched):
         wholly(watched)
-        await live(watched, sim, steps=2 * steps(pytestconfig), at_once=2, score=score)
+        await live(watched, sim, steps=2 * steps, at_once=2, score=score)
     judge(score, "every kind of change is quiet", report)
 
 

@@ -1,13 +1,11 @@
 """Every Drum change once, and never one that did not happen: seeded lives in every mode of the simulator."""
 
-import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-import realserver
-from truth import HEAD, Score, account, cycle, drift, ended, live, roles, total
+from truth import Score, account, cycle, drift, ended, judge, live, roles
 from watching import watching
 
 from poller.simulators import Options, serve
@@ -16,6 +14,8 @@ from poller.simulators.faults import FAULTS
 from poller.simulators.life import Action, Life
 from poller.store.connection import Connection
 from poller.store.keys import Keys
+
+pytestmark = pytest.mark.timeout(3600)
 
 MODES: dict[str, dict[str, Any]] = {
     "id order": {},
@@ -60,30 +60,6 @@ EVERY = [*MODES, *HEAVY, *ROUGH, *DRIFTS]
 QUICK, LONG = 12, 640
 
 
-@pytest.fixture(scope="module")
-def report() -> Iterator[dict[str, Score]]:
-    """The table, written when the last mode is through (shown with `pytest -s`)."""
-    scores: dict[str, Score] = {}
-    yield scores
-    lines = [HEAD, *(score.line(mode) for mode, score in scores.items()), total(scores.values()).line("all")]
-    sys.stdout.write("\n" + "\n".join(lines) + "\n")
-
-
-@pytest.fixture
-async def store() -> AsyncIterator[Connection]:
-    """A real server of its own."""
-    server = realserver.start()
-    connection = Connection.open(server.url)
-    yield connection
-    await connection.close()
-    server.stop()
-
-
-def steps(config: pytest.Config) -> int:
-    """How long a life is."""
-    return LONG if config.getoption("--long") else QUICK
-
-
 def seed(mode: str) -> int:
     """Each mode has a life of its own."""
     return 11 + (EVERY.index(mode) if mode in EVERY else len(EVERY) + len(mode))
@@ -103,19 +79,9 @@ async def watched_life(
         yield sim, watched
 
 
-def judge(score: Score, mode: str, report: dict[str, Score], *, recall: bool = True) -> None:
-    """Note the row, and hold it against what was promised."""
-    score.events.clear()
-    report[mode] = score
-    assert score.invented == []
-    assert score.misdated == []
-    assert score.missed == [] or not recall
-
-
-@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("mode", MODES)
 async def test_each_transition_is_told_once(
-    mode: str, store: Connection, report: dict[str, Score], pytestconfig: pytest.Config
+    mode: str, store: Connection, report: dict[str, Score], steps: int
 ) -> None:
     """Recall 1 and precision 1 for every transition that stood through one reading, in every mode.
 
@@ -124,15 +90,14 @@ async def test_each_transition_is_told_once(
     score = Score()
     async with watched_life(mode, store, **MODES[mode]) as (sim, watched):
         start = account(sim)
-        await live(watched, sim, steps=steps(pytestconfig), score=score)
+        await live(watched, sim, steps=steps, score=score)
         assert await ended(watched, sim, start, score) == []
     judge(score, mode, report)
 
 
-@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("mode", HEAVY)
 async def test_a_life_of_little_else_is_told_once(
-    mode: str, store: Connection, report: dict[str, Score], pytestconfig: pytest.Config
+    mode: str, store: Connection, report: dict[str, Score], steps: int
 ) -> None:
     """What is rare in most accounts and common in some: filing, renaming, reordering, reverting."""
     score, often = Score(), HEAVY[mode]
@@ -141,61 +106,55 @@ async def test_a_life_of_little_else_is_told_once(
         usual = Agency(sim.world, sim.orders, seed=seed(mode)).actions()
         actions = [Action(each.name, each.weight * often.get(each.name, 1), each.act) for each in usual]
         sim.life = Life(actions, seed=seed(mode), due=sim.orders.due)
-        await live(watched, sim, steps=steps(pytestconfig), score=score)
+        await live(watched, sim, steps=steps, score=score)
         assert await ended(watched, sim, start, score) == []
     judge(score, mode, report)
 
 
-@pytest.mark.timeout(3600)
-async def test_a_token_whose_role_changes(
-    store: Connection, report: dict[str, Score], pytestconfig: pytest.Config
-) -> None:
+async def test_a_token_whose_role_changes(store: Connection, report: dict[str, Score], steps: int) -> None:
     """What it may no longer see is said once, what left its view is removed, and no record is changed."""
     score, mode = Score(), "roles change"
     async with watched_life(mode, store, records=12) as (sim, watched):
-        await roles(watched, sim, steps=steps(pytestconfig), score=score)
+        await roles(watched, sim, steps=steps, score=score)
     judge(score, mode, report)
 
 
-@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("mode", ROUGH)
 async def test_a_rough_server_changes_nothing(
-    mode: str, store: Connection, report: dict[str, Score], pytestconfig: pytest.Config
+    mode: str, store: Connection, report: dict[str, Score], steps: int
 ) -> None:
     """Faults and strange orders delay what is told, and never make anything up."""
     score = Score()
     async with watched_life(mode, store, timeout_s=2) as (sim, watched):
         start = account(sim)
         sim.set(**ROUGH[mode])
-        await live(watched, sim, steps=steps(pytestconfig), cycles=8, score=score)
+        await live(watched, sim, steps=steps, cycles=8, score=score)
         sim.set(fault_rate=0.0, sort="id")
         if "another order" not in mode:
             assert await ended(watched, sim, start, score, echoes=False) == []
     judge(score, mode, report, recall="another order" not in mode)
 
 
-@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("at_once", [2, 5])
 async def test_transitions_between_two_sweeps_collapse_rightly(
-    at_once: int, store: Connection, report: dict[str, Score], pytestconfig: pytest.Config
+    at_once: int, store: Connection, report: dict[str, Score], steps: int
 ) -> None:
     """Several transitions between two sweeps are one event each of the right record, or one with the end."""
     score, mode = Score(), f"{at_once} transitions between sweeps"
     async with watched_life(mode, store) as (sim, watched):
         start = account(sim)
-        await live(watched, sim, steps=2 * steps(pytestconfig), at_once=at_once, score=score)
+        await live(watched, sim, steps=2 * steps, at_once=at_once, score=score)
         late = [each for each in await ended(watched, sim, start, score) if "came late" not in each]
         assert late == []
     judge(score, mode, report)
 
 
-@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("mode", DRIFTS)
 async def test_a_list_that_moves_under_its_sweep(
-    mode: str, store: Connection, report: dict[str, Score], pytestconfig: pytest.Config
+    mode: str, store: Connection, report: dict[str, Score], steps: int
 ) -> None:
     """Records that slip from page to page while the list is read are neither lost nor removed."""
     score = Score()
     async with watched_life(mode, store, records=48, **DRIFTS[mode]) as (sim, watched):
-        await drift(watched, sim, windows=steps(pytestconfig) // 4, score=score)
+        await drift(watched, sim, windows=steps // 4, score=score)
     judge(score, mode, report)

@@ -1,15 +1,15 @@
 """Every Pipedrive change once, and never one that did not happen: seeded lives in every simulated mode."""
 
-import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
-import realserver
-from truth import HEAD, Score, live, settle, total
+from truth import FAULTS, Score, live, settle
+from truth import judge as judged
 from watching import Watched, watching
 
 from poller.model import dumps, loads
@@ -19,7 +19,9 @@ from poller.store.keys import Keys
 from poller.watch.poll import Swept
 from poller.watch.sources import pipedrive_names
 
-pytestmark = pytest.mark.full
+judge = partial(judged, dated=False)
+"""The bounds of events are held against the truth in the lives of Drum alone."""
+pytestmark = [pytest.mark.full, pytest.mark.timeout(3600)]
 
 HALF_HOUR_S = timedelta(minutes=31).total_seconds()
 DAY_S = timedelta(days=1).total_seconds()
@@ -46,10 +48,6 @@ LATE: dict[str, dict[str, Any]] = {
     "half the writes 3 minutes late": {"replica_lag_s": 180.0, "replica_lag_share": 0.5},
     "most writes 8 minutes late": {"replica_lag_s": 480.0, "replica_lag_share": 0.7},
 }
-FAULTS = (
-    "http502", "http500", "http503", "html200", "truncated", "cut", "reset", "object", "wrong_types",
-    "gzip_twice", "empty",
-)  # fmt: skip
 DRIFTS: dict[str, dict[str, Any]] = {
     "drift, pages of 5": {"page_most": 5},
     "drift, pages of 3, all read each time": {"page_most": 3, "tick_s": 2 * HALF_HOUR_S},
@@ -82,25 +80,6 @@ class Hours(Watched):
         return await super().sweep()
 
 
-@pytest.fixture(scope="module")
-def report() -> Iterator[dict[str, Score]]:
-    """The table, written when the last mode is through (shown with `pytest -s`)."""
-    scores: dict[str, Score] = {}
-    yield scores
-    lines = [HEAD, *(score.line(mode) for mode, score in scores.items()), total(scores.values()).line("all")]
-    sys.stdout.write("\n" + "\n".join(lines) + "\n")
-
-
-@pytest.fixture
-async def store() -> AsyncIterator[Connection]:
-    """A real server of its own."""
-    server = realserver.start()
-    connection = Connection.open(server.url)
-    yield connection
-    await connection.close()
-    server.stop()
-
-
 @pytest.fixture(autouse=True)
 def names_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Names are asked for in each reading."""
@@ -110,11 +89,6 @@ def names_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def seed(mode: str) -> int:
     """Each mode has a life of its own."""
     return 300 + [*MODES, *QUIET].index(mode)
-
-
-def steps(config: pytest.Config) -> int:
-    """How long a life is."""
-    return LONG if config.getoption("--long") else QUICK
 
 
 @asynccontextmanager
@@ -195,49 +169,38 @@ def drifting(sim: Any) -> Callable[[Any], Awaitable[None]]:
     return live_on
 
 
-def judge(score: Score, mode: str, report: dict[str, Score]) -> None:
-    """Note the row, and hold it against what was promised."""
-    score.events.clear()
-    report[mode] = score
-    assert score.invented == []
-    assert score.missed == []
-
-
-@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("mode", MODES)
 async def test_each_transition_is_told_once(
-    mode: str, store: Connection, report: dict[str, Score], pytestconfig: pytest.Config
+    mode: str, store: Connection, report: dict[str, Score], steps: int
 ) -> None:
     """Recall 1 and precision 1 for every transition that stood through one reading, in every mode."""
     score = Score()
     async with lived(store, seed(mode), **MODES[mode]) as (sim, watched):
-        await live(watched, sim, steps=steps(pytestconfig), score=score)
+        await live(watched, sim, steps=steps, score=score)
         assert await ended(watched, sim, score) == []
     judge(score, mode, report)
 
 
-@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("mode", QUIET)
 async def test_what_leaves_update_time_alone_is_told_when_all_is_read(
-    mode: str, store: Connection, report: dict[str, Score], pytestconfig: pytest.Config
+    mode: str, store: Connection, report: dict[str, Score], steps: int
 ) -> None:
     """What no reading of changes can show is told within the hour, once, and not as something else."""
     score = Score()
     async with lived(store, seed(mode), tick_s=HALF_HOUR_S, **QUIET[mode]) as (sim, watched):
-        await live(watched, sim, steps=steps(pytestconfig), score=score)
+        await live(watched, sim, steps=steps, score=score)
         assert await ended(watched, sim, score) == []
     judge(score, mode, report)
 
 
-@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("mode", LATE)
 async def test_what_is_seen_late_is_told_when_it_is_seen(
-    mode: str, store: Connection, report: dict[str, Score], pytestconfig: pytest.Config
+    mode: str, store: Connection, report: dict[str, Score], steps: int
 ) -> None:
     """A write that a replica shows late, under the time it was made, is not missed by the readings since."""
     score = Score()
     async with lived(store, 33, tick_s=40, **LATE[mode]) as (sim, watched):
-        await live(watched, sim, steps=steps(pytestconfig), score=score)
+        await live(watched, sim, steps=steps, score=score)
         watched.clock.ahead_s += max(each["replica_lag_s"] for each in LATE.values())
         await settle(watched, sim, sim.log.seq, cycles=4, score=score)
         order_aside(score, sim)
@@ -246,45 +209,42 @@ async def test_what_is_seen_late_is_told_when_it_is_seen(
     judge(score, mode, report)
 
 
-@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("tick_s", [0.0, HALF_HOUR_S])
 async def test_a_rough_server_changes_nothing(
-    tick_s: float, store: Connection, report: dict[str, Score], pytestconfig: pytest.Config
+    tick_s: float, store: Connection, report: dict[str, Score], steps: int
 ) -> None:
     """Faults delay what is told, and never make anything up."""
     score = Score()
     async with lived(store, 34, tick_s=tick_s, page_most=8) as (sim, watched):
         sim.set(fault_rate=0.05, faults=FAULTS)
-        await live(watched, sim, steps=steps(pytestconfig), cycles=12, score=score)
+        await live(watched, sim, steps=steps, cycles=12, score=score)
         # A page that is empty by a fault makes a list of over 20 suspect: that is held, and released again.
         score.invented = [each for each in score.invented if not each.startswith(HOLDS)]
         assert await ended(watched, sim, score) == []
     judge(score, f"5 % faults of every kind, {tick_s:.0f} s", report)
 
 
-@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("at_once", [2, 5, 20])
 async def test_transitions_between_two_readings_collapse_rightly(
-    at_once: int, store: Connection, report: dict[str, Score], pytestconfig: pytest.Config
+    at_once: int, store: Connection, report: dict[str, Score], steps: int
 ) -> None:
     """Several transitions between two readings are one event of each record, or one with the right end."""
     score = Score()
     async with lived(store, 35, tick_s=HALF_HOUR_S) as (sim, watched):
-        await live(watched, sim, steps=2 * steps(pytestconfig), at_once=at_once, score=score)
+        await live(watched, sim, steps=2 * steps, at_once=at_once, score=score)
         unsaid_aside(score, sim)
         assert await ended(watched, sim, score) == []
     judge(score, f"{at_once} transitions between readings", report)
 
 
-@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("mode", DRIFTS)
 async def test_a_list_that_moves_under_its_reading(
-    mode: str, store: Connection, report: dict[str, Score], pytestconfig: pytest.Config
+    mode: str, store: Connection, report: dict[str, Score], steps: int
 ) -> None:
     """What changes between two pages is neither lost nor removed."""
     score = Score()
     async with lived(store, 36, records=48, **DRIFTS[mode]) as (sim, watched):
-        for _ in range(max(5, steps(pytestconfig) // 8)):
+        for _ in range(max(5, steps // 8)):
             start = sim.log.seq
             sim.between(before=drifting(sim))
             await watched.sweep()
@@ -295,14 +255,11 @@ async def test_a_list_that_moves_under_its_reading(
     judge(score, mode, report)
 
 
-@pytest.mark.timeout(3600)
-async def test_an_outage_of_40_days(
-    store: Connection, report: dict[str, Score], pytestconfig: pytest.Config
-) -> None:
+async def test_an_outage_of_40_days(store: Connection, report: dict[str, Score], steps: int) -> None:
     """What changed meanwhile is diffed; deals that were deleted and purged unseen are told as removed."""
     score = Score()
     async with lived(store, 37) as (sim, watched):
-        for _ in range(max(1, steps(pytestconfig) // 100)):
+        for _ in range(max(1, steps // 100)):
             start = sim.log.seq
             for _ in range(40):
                 sim.life.step()

@@ -18,6 +18,11 @@ EVERY = 8
 """In each of so many windows all records are read by id; in the others those that moved."""
 COLLAPSED = {"updated", "status_changed"}
 """What several transitions between two readings may come to."""
+FAULTS = (
+    "http502", "http500", "http503", "html200", "truncated", "cut", "reset", "object", "wrong_types",
+    "gzip_twice", "empty",
+)  # fmt: skip
+"""What goes wrong on the wire of an API whose lists go on from a cursor."""
 
 
 @dataclass(kw_only=True)
@@ -190,6 +195,17 @@ def _unlike(what: str, mine: dict[str, Any], true: dict[str, Any], but: Iterable
         for name in sorted(names)
         if plain(mine[name]) != plain(true[name])
     ]
+
+
+def judge(
+    score: Score, mode: str, report: dict[str, Score], *, recall: bool = True, dated: bool = True
+) -> None:
+    """Note the row, and hold it against what was promised."""
+    score.events.clear()
+    report[mode] = score
+    assert score.invented == []
+    assert score.misdated == [] or not dated
+    assert score.missed == [] or not recall
 
 
 async def settle(watched: Watched, sim: Any, start: int, *, cycles: int, score: Score) -> None:
