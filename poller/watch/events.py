@@ -32,7 +32,6 @@ class Known(msgspec.Struct, omit_defaults=True):
     gone_at: float = 0.0
     meaning: str | None = None
     """open, won or lost, as last said of it; None where nothing was: as its status usually means."""
-    parent: str = ""
     children: list[str] = []
     came_after: float = 0.0
     """Start of the last sure reading of its list without it (Unix seconds); 0: there at the baseline."""

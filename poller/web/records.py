@@ -33,15 +33,17 @@ async def record(house: House, views: Views, source: str, kind: str, record_id: 
     listed = bool((await store.prints(kind, [record_id]))[0])
     events = [placed(entry) for entry in entries]
     known = known or Known()
+    # A listed record may have a field of this name of its own.
+    parent = "" if listed else str((known.detail or {}).get("parent") or "")
     return RecordAnswer(
         source=source,
         record=subject,
-        state="listed" if listed else "nested" if known.parent and not known.gone else "gone",
+        state="listed" if listed else "nested" if parent and not known.gone else "gone",
         object=known.object or _last(events),
         revision=known.revision or max((_revision(each.event) for each in events), default=0),
         detail_at=known.detail_at or None,
         amount=known.amount,
-        parent=known.parent or None,
+        parent=parent or None,
         events=events,
         complete=found.next is None,
     )

@@ -131,6 +131,28 @@ async def test_a_record_and_its_history(connection: Connection) -> None:
         assert (gone.status_code, gone.json()["error"]["code"]) == (404, "not_found")
 
 
+async def test_what_is_nested_names_its_parent(fakestore: Connection) -> None:
+    """A living deliverable is in no list and yet not gone: it is part of its project."""
+    async with site(fakestore) as here:
+        inside = {"id": 50, "name": "Logo", "parent": "project/7", "parent_id": 7}
+        known = {
+            ("deliverable", "50"): Known(detail=inside, detail_at=1.0),
+            ("deliverable", "51"): Known(detail={**inside, "id": 51}, detail_at=1.0, gone="removed"),
+            ("project", "7"): Known(row={"id": 7}, row_at=1.0, detail={"id": 7, "parent": "Seven plc"}),
+        }
+        for (kind, record_id), each in known.items():
+            await fakestore.commands.hset(here.keys.records("acme", kind), record_id, kept(each))
+        await fakestore.commands.hset(here.keys.prints("acme", "project"), "7", b"x")
+        told = [(await here.get(f"/api/records/acme/{kind}/{id_}")).json() for kind, id_ in known]
+        page = (await here.get("/records/acme/deliverable/50")).text
+    assert [(each["state"], each["parent"]) for each in told] == [
+        ("nested", "project/7"),
+        ("gone", "project/7"),
+        ("listed", None),
+    ]
+    assert "part of project/7" in page
+
+
 async def test_sources_and_webhooks_as_they_stand(fakestore: Connection) -> None:
     """What the commands show is told, moments as RFC 3339."""
     async with site(fakestore) as here:
