@@ -1,11 +1,11 @@
 """`poller webhooks`: the group of commands about endpoints, their list, and fresh secrets."""
 
-import base64
 import secrets as chance
 from typing import Annotated
 
 import typer
 
+from poller.deliver.signing import encode_secret
 from poller.web.words import span
 
 from .completing import webhook_names
@@ -34,7 +34,7 @@ def _webhooks() -> None:
 
 def fresh_secret() -> str:
     """Make a new signing secret: `whsec_` and the base64 of 32 random bytes."""
-    return f"whsec_{base64.b64encode(chance.token_bytes(SECRET_BYTES)).decode()}"
+    return encode_secret(chance.token_bytes(SECRET_BYTES))
 
 
 @app.command("list")

@@ -25,6 +25,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from poller.deliver.filters import compile_filter
+from poller.deliver.signing import decode_secret
 from poller.errors import SettingsError
 from poller.watch.sources import SOURCES
 
@@ -309,7 +310,7 @@ class WebhookSettings(_Frozen):
     @property
     def keys(self) -> tuple[bytes, ...]:
         """The bytes to sign with, newest first as written."""
-        return tuple(values.signing_key(secret) for secret in self.secrets)
+        return tuple(decode_secret(secret.get_secret_value()) for secret in self.secrets)
 
     @property
     def shown_url(self) -> str:

@@ -1,7 +1,5 @@
 """The small values that settings are made of, read from the words people write; no I/O."""
 
-import base64
-import binascii
 import ipaddress
 import json
 import re
@@ -12,8 +10,9 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import SecretStr
 
+from poller.deliver.signing import MAKE_ONE, decode_secret
+
 LONGEST = timedelta(days=3650)
-SIGNING = "whsec_"
 MASK = "***"
 LONG_SEGMENT = 20  # characters; a part of a path as long as this is taken for a token
 
@@ -173,26 +172,11 @@ def parse_signing_secret(value: Any) -> SecretStr:
         ValueError: it is not; the message says how to make one.
     """
     text = plain(value)
-    problem = _signing_fault(text.strip()) if isinstance(text, str) else "must be a string"
-    if problem:
-        msg = f"{problem}; make one with `poller webhooks secret`"
-        raise ValueError(msg)
+    if not isinstance(text, str):
+        msg = f"must be a string; {MAKE_ONE}"
+        raise ValueError(msg)  # and no TypeError: pydantic collects ValueErrors
+    decode_secret(text.strip())
     return SecretStr(text.strip())
-
-
-def _signing_fault(text: str) -> str:
-    if not text.startswith(SIGNING):
-        return f"a webhook secret begins with {SIGNING}"
-    try:
-        size = len(base64.b64decode(text.removeprefix(SIGNING), validate=True))
-    except (binascii.Error, ValueError):
-        return f"what follows {SIGNING} is not base64"
-    return "" if 24 <= size <= 64 else f"a webhook secret holds 24 to 64 bytes, this one {size}"
-
-
-def signing_key(secret: SecretStr) -> bytes:
-    """Give the bytes of a secret that `parse_signing_secret` passed."""
-    return base64.b64decode(secret.get_secret_value().removeprefix(SIGNING))
 
 
 def parse_network(value: Any) -> ipaddress.IPv4Network | ipaddress.IPv6Network:

@@ -13,6 +13,7 @@ PREFIX = "whsec_"
 SHORTEST = 24
 LONGEST = 64
 """Bytes of a secret, by the specification."""
+MAKE_ONE = "make one with `poller webhooks secret`"
 
 
 def decode_secret(text: str) -> bytes:
@@ -22,18 +23,15 @@ def decode_secret(text: str) -> bytes:
         ValueError: it is something else; the message does not repeat it.
     """
     if not text.startswith(PREFIX):
-        msg = f"a webhook secret begins with `{PREFIX}`; `poller webhooks secret` makes one"
+        msg = f"a webhook secret begins with {PREFIX}; {MAKE_ONE}"
         raise ValueError(msg)
     try:
         key = base64.b64decode(text.removeprefix(PREFIX), validate=True)
     except (binascii.Error, ValueError):
-        msg = f"what follows `{PREFIX}` is not base64; `poller webhooks secret` makes a secret"
+        msg = f"what follows {PREFIX} is not base64; {MAKE_ONE}"
         raise ValueError(msg) from None
     if not SHORTEST <= len(key) <= LONGEST:
-        msg = (
-            f"a webhook secret has {SHORTEST} to {LONGEST} bytes, not {len(key)}; "
-            "`poller webhooks secret` makes one"
-        )
+        msg = f"a webhook secret has {SHORTEST} to {LONGEST} bytes, not {len(key)}; {MAKE_ONE}"
         raise ValueError(msg)
     return key
 

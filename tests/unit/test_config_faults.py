@@ -121,7 +121,7 @@ FAULTY_FILES = [
     (HOOK + 'secret = "whsec_*"', f"webhooks.b.secret = ***: what follows whsec_ is not base64; {MAKE_ONE}"),
     (
         HOOK + 'secrets = ["whsec_AAAA"]',
-        f"webhooks.b.secrets = ***: a webhook secret holds 24 to 64 bytes, this one 3; {MAKE_ONE}",
+        f"webhooks.b.secrets = ***: a webhook secret has 24 to 64 bytes, not 3; {MAKE_ONE}",
     ),
     (
         SIGNED + f'secrets = ["{SECRET}"]',
