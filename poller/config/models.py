@@ -25,6 +25,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from poller.deliver.filters import compile_filter
+from poller.deliver.retry import SCHEDULE_S
 from poller.deliver.signing import decode_secret
 from poller.errors import SettingsError
 from poller.watch.sources import SOURCES
@@ -33,10 +34,7 @@ from . import values
 from .origins import Origin, Path_
 from .values import Allowance
 
-RETRY_SCHEDULE: Final = tuple(
-    values.parse_duration(text)
-    for text in ("0s", "5s", "30s", "2m", "10m", "30m", "2h", "5h", "10h", "14h", "20h", "24h")
-)
+RETRY_SCHEDULE: Final = tuple(timedelta(seconds=each) for each in SCHEDULE_S)
 """Contract §7: 12 attempts over 75.7 h."""
 
 MOST = 100
