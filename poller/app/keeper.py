@@ -66,7 +66,7 @@ class Keeper:
             except Exception:
                 pause_s = self._after_fault(pause_s)
                 log.exception("unit.failed", unit=self.name, again_in_s=pause_s)
-            await _until(stop, pause_s)
+            await rest(stop, pause_s)
 
     def begin_anew(self) -> None:
         """Have the work finish and begin again from what is kept: what it planned holds no more."""
@@ -121,7 +121,7 @@ class Keeper:
         loop = asyncio.get_running_loop()
         renewed = loop.time()
         while not stop.is_set() and self.mine():
-            await _until(stop, self.renew_s)
+            await rest(stop, self.renew_s)
             try:
                 if not await self.leases.renew(self.key, fence):
                     return False
@@ -142,7 +142,8 @@ async def _cut_off(*tasks: "asyncio.Future[Any]") -> None:
     await asyncio.gather(*(task for task in tasks if task.done()), return_exceptions=True)
 
 
-async def _until(stop: asyncio.Event, seconds: float) -> None:
+async def rest(stop: asyncio.Event, seconds: float) -> None:
+    """Wait so many seconds, or until told to stop."""
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await stop.wait()

@@ -34,7 +34,7 @@ from poller.web import Listener, Pulse, Web, listen, opened
 from .announce import Announcer
 from .clockwork import Clockwork
 from .front import house_of
-from .keeper import FINISH_S, Keeper, Work
+from .keeper import FINISH_S, Keeper, Work, rest
 from .sharing import Sharing
 from .wiring import endpoint_of, manner_of, plan_of, purse_of, redis_url, source_of
 
@@ -147,7 +147,7 @@ class Service:
             except StoreUnavailable as exc:
                 self.reasons = [str(exc)]
                 log.warning("store.unavailable", reason=str(exc), again_in_s=pause_s)
-                await _until(stop, pause_s)
+                await rest(stop, pause_s)
                 pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
             else:
                 self._greet(info)
@@ -168,7 +168,7 @@ class Service:
         """Say again and again that this replica lives, so that a death is seen well within the second."""
         while not stop.is_set():
             await self._beat_once()
-            await _until(stop, min(self._renew_s, BEAT_S))
+            await rest(stop, min(self._renew_s, BEAT_S))
 
     async def _beat_once(self) -> None:
         """Say that this replica lives, and work out its share."""
@@ -342,9 +342,3 @@ async def _tended(embedded: Embedded) -> None:
 async def _cancelled(task: "asyncio.Future[Any]") -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-
-
-async def _until(stop: asyncio.Event, seconds: float) -> None:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await stop.wait()
