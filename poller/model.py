@@ -34,6 +34,11 @@ def dumps(value: Json) -> bytes:
     return _encoder.encode(value)
 
 
+def pretty(value: Json) -> str:
+    """Write JSON for reading: indented, numbers with their places."""
+    return msgspec.json.format(dumps(value), indent=2).decode()
+
+
 def canonical(value: Json) -> bytes:
     """Encode with sorted keys: equal values give equal bytes."""
     return _canonical.encode(value)

@@ -4,12 +4,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import msgspec
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from poller.model import dumps
+from poller.model import pretty
 
 WIDEST = 10_000
 """Columns of a table that is piped: nothing is cut or folded for a program."""
@@ -30,7 +29,7 @@ def show_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], *, emp
 
 def show_json(value: Any) -> None:
     """Print a value as indented JSON."""
-    say(msgspec.json.format(dumps(value), indent=2).decode())
+    say(pretty(value))
 
 
 def say(text: str) -> None:

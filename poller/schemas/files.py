@@ -4,10 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from poller.errors import SettingsError
-from poller.model import dumps, loads
+from poller.model import loads, pretty
 
 from .additive import breaks, lost_operations
 from .asyncapi import asyncapi
@@ -23,7 +21,7 @@ def files(openapi: Mapping[str, Any]) -> dict[str, bytes]:
 
 def text(value: Any) -> bytes:
     """JSON as it is written into files: indented, numbers with their places."""
-    return msgspec.json.format(dumps(value), indent=2) + b"\n"
+    return f"{pretty(value)}\n".encode()
 
 
 def write(folder: Path, openapi: Mapping[str, Any]) -> list[str]:

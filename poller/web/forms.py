@@ -8,10 +8,11 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from poller.model import pretty
+
 from . import session
 from .actions import HOOK_DOS, SOURCE_DOS, Actions, Plan, Refused
 from .answers import Done, TestDone
-from .records import pretty
 from .render import SAID, page
 
 Given = Mapping[str, str]

@@ -10,7 +10,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from poller.deliver.filters import wants_source, wants_type
-from poller.model import Entry
+from poller.model import Entry, pretty
 
 from .actions import Refused
 from .answers import DeadAnswer, EventsQuery
@@ -19,7 +19,7 @@ from .faults import fault
 from .overview import needs
 from .plots import attempts_record, day_bars, share_curve
 from .reading import Wanted, find, opened, valid_place
-from .records import pretty, pretty_body, record
+from .records import pretty_body, record
 from .render import asset, page
 
 LATEST = 8

@@ -2,9 +2,7 @@
 
 from typing import Any
 
-import msgspec
-
-from poller.model import loads
+from poller.model import loads, pretty
 from poller.store.letters import position
 from poller.store.snapshots import Snapshots
 from poller.store.views import Views
@@ -57,11 +55,6 @@ def _last(events: list[Any]) -> dict[str, Any]:
 def _revision(event: dict[str, Any]) -> int:
     data = event.get("data")
     return int(data.get("revision", 0)) if isinstance(data, dict) else 0
-
-
-def pretty(value: Any) -> str:
-    """JSON for reading, numbers with their places."""
-    return msgspec.json.format(msgspec.json.Encoder(decimal_format="number").encode(value), indent=2).decode()
 
 
 def pretty_body(body: bytes) -> str:

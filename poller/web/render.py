@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from poller._version import __version__
-from poller.model import dumps
+from poller.model import dumps, pretty
 
 from . import words
 from .reading import opened
@@ -52,7 +52,7 @@ def _whole(value: Any) -> str:
     if isinstance(value, list) and value and not any(map(_nested, value)):
         return words.full(value)
     if _nested(value):
-        return msgspec.json.format(dumps(value), indent=2 if len(value) > 3 else 0).decode()
+        return pretty(value) if len(value) > 3 else msgspec.json.format(dumps(value), indent=0).decode()
     return words.full(value)
 
 
