@@ -14,9 +14,8 @@ from typing import NoReturn
 from poller.errors import PollerError, SettingsError, StoreError
 
 from .output import complain
-from .root import Session, app
+from .root import EXIT_UNWELL, Session, app
 
-EXIT_UNWELL = 1
 EXIT_USAGE = 2
 EXIT_UNAVAILABLE = 69
 EXIT_INTERRUPTED = 130

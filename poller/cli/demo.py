@@ -19,7 +19,7 @@ from poller.config import Settings
 from poller.simulators import Options, serve
 from poller.simulators.serving import listening
 
-from .lines import event_line
+from .output import event_line
 from .root import ConfigOption, app
 from .webhooks import fresh_secret
 

@@ -16,9 +16,8 @@ from poller.store.letters import Position, position
 from poller.store.streams import Streams
 
 from .completing import event_types, source_names
-from .lines import event_line
-from .output import say, tell, warn
-from .reach import Store, demand_known, patience, with_store
+from .connect import Store, demand_known, patience, with_store
+from .output import event_line, say, tell, warn
 from .root import ConfigOption, app
 
 NEWEST = 50

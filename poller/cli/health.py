@@ -6,9 +6,9 @@ import typer
 
 from poller.store.leases import living
 
+from .connect import Store, with_store
 from .output import complain, say, show_json
-from .reach import UNWELL, Store, with_store
-from .root import ConfigOption, JsonOption, app
+from .root import EXIT_UNWELL, ConfigOption, JsonOption, app
 
 
 @app.command()
@@ -23,7 +23,7 @@ def health(ctx: typer.Context, config: ConfigOption = None, as_json: JsonOption 
     else:
         complain(f"no `poller run` of host {host} is alive: see its log, or start it")
     if not alive:
-        raise typer.Exit(UNWELL)
+        raise typer.Exit(EXIT_UNWELL)
 
 
 async def alive_here(store: Store) -> list[str]:

@@ -9,9 +9,11 @@ from rich.table import Table
 from rich.text import Text
 
 from poller.model import pretty
+from poller.web.words import line_of
 
 WIDEST = 10_000
 """Columns of a table that is piped: nothing is cut or folded for a program."""
+_STYLES = {"good": "bold green", "bad": "bold red", "new": "cyan", "plain": "blue"}
 
 
 def show_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], *, empty: str) -> None:
@@ -69,6 +71,26 @@ def clean(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in text)
+
+
+def event_line(event: Mapping[str, Any], *tail: tuple[str, str]) -> Text:
+    """Render a CloudEvent; `tail` are (text, style) that follow it."""
+    told = line_of(event)
+    about = filter(None, (told.subject, told.name, told.client, told.money))
+    line = Text(no_wrap=True, overflow="ellipsis")
+    line.append(f"{str(event['time'])[11:19]}  ", "dim")
+    line.append(f"{told.type:<32} ", _STYLES[told.tone])
+    line.append(_flat(" · ".join(about)))
+    if told.moved:
+        line.append(f"  {_flat(told.moved)}", "dim")
+    for text, style in tail:
+        line.append(f"  {text}", style)
+    return line
+
+
+def _flat(text: str) -> str:
+    """On one line whatever a name holds: `clean` lets line breaks pass."""
+    return clean(text).replace("\n", "\\n")
 
 
 def _stderr() -> Console:

@@ -18,6 +18,8 @@ ORDER: Final = (
     "health",
 )  # fmt: skip
 """As the contract (§3) lists them, which is the order in which they are needed."""
+EXIT_UNWELL: Final = 1
+"""The thing asked about is not well (contract §3)."""
 
 
 class _InOrder(TyperGroup):

@@ -9,9 +9,9 @@ from poller.errors import SettingsError
 from poller.web.actions import Actions, Refused, SourceDo
 
 from .completing import source_names
+from .connect import Store, with_store
 from .output import complain, say, show_json
-from .reach import UNWELL, Store, with_store
-from .root import ConfigOption, JsonOption
+from .root import EXIT_UNWELL, ConfigOption, JsonOption
 from .root import app as root
 from .status import look, show_sources
 
@@ -96,7 +96,7 @@ def _ask(
     else:
         complain(told["means"])
     if not told["asked"]:
-        raise typer.Exit(UNWELL)
+        raise typer.Exit(EXIT_UNWELL)
 
 
 async def ask(store: Store, name: str, do: SourceDo, *, record: str = "") -> dict[str, Any]:

@@ -7,9 +7,9 @@ import typer
 from poller.web.answers import EndpointAnswer, Overview, SourceAnswer
 from poller.web.words import delay_sentence, many, number, plural, source_sentence, span
 
+from .connect import Store, with_store
 from .output import say, show_json, show_table, warn
-from .reach import UNWELL, Store, with_store
-from .root import ConfigOption, JsonOption, app
+from .root import EXIT_UNWELL, ConfigOption, JsonOption, app
 
 NO_SOURCE = "no source is set up: `poller init` writes a first settings file"
 
@@ -24,7 +24,7 @@ def status(ctx: typer.Context, config: ConfigOption = None, as_json: JsonOption 
     else:
         _show(seen, server)
     if not well:
-        raise typer.Exit(UNWELL)
+        raise typer.Exit(EXIT_UNWELL)
 
 
 async def _look(store: Store) -> tuple[Overview, str]:

@@ -11,7 +11,7 @@ import pytest
 from commands import Commands
 from rich.text import Text
 
-from poller.cli.lines import event_line
+from poller.cli.output import event_line
 from poller.errors import StoreUnavailable
 from poller.model import Event, dumps, fields_of, loads, rfc3339
 from poller.store.connection import Connection

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from poller.app.standing import Inspector
-from poller.cli.reach import Store
+from poller.cli.connect import Store
 from poller.cli.sources import ask
 from poller.config import Settings
 from poller.errors import SettingsError

@@ -17,9 +17,9 @@ from poller.model import Event
 from poller.web.actions import Refused, example_of
 
 from .completing import event_types
+from .connect import demand_known, patience
 from .output import complain, say, show_json, warn
-from .reach import UNWELL, demand_known, patience
-from .root import ConfigOption, JsonOption, open_settings
+from .root import EXIT_UNWELL, ConfigOption, JsonOption, open_settings
 from .webhooks import NameArgument, app
 
 SHOWN = 500
@@ -50,7 +50,7 @@ def try_out(
     else:
         _show(told)
     if not told["ok"]:
-        raise typer.Exit(UNWELL)
+        raise typer.Exit(EXIT_UNWELL)
 
 
 async def tried(settings: Settings, name: str, type_: str, *, now: float) -> dict[str, Any]:

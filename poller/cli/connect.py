@@ -22,8 +22,6 @@ from poller.web.words import unknown
 from .output import tell
 from .root import open_settings
 
-UNWELL: Final = 1
-"""The exit code of contract §3 for: the thing asked about is not well."""
 SILENT_S: Final = 1.0
 """What takes longer says so."""
 

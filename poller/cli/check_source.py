@@ -3,10 +3,10 @@
 import asyncio
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal, TypeAlias
 
 from poller.app.reckoning import Allowance, Load, advice, reckon, requests_of
 from poller.app.standing import Inspector, detailed_kinds, load_of, same_host, sweeps_of, unit_of
@@ -19,8 +19,7 @@ from poller.watch.sources import SOURCES, Source
 from poller.watch.sources.base import Day, LeftOut, Page, Reading, decoded
 from poller.web.words import span
 
-from .checking import Step, Tell
-from .reach import Store, patience
+from .connect import Store, patience
 
 WAIT_S = 60.0
 """How long one request may take to be allowed and answered."""
@@ -29,6 +28,20 @@ PROBED = 2
 DAY_S = 86_400.0
 OURS = 0.75
 """Of what an account may use in a day: the rest is for whatever else asks it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One thing that was looked at."""
+
+    step: str
+    state: Literal["ok", "warning", "failed"]
+    said: str
+    remedy: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+Tell: TypeAlias = Callable[[Step], None]
 
 
 @dataclass(frozen=True, kw_only=True)
