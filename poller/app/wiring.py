@@ -1,4 +1,4 @@
-"""From settings to small values: the last place that knows the settings file's shape."""
+"""From one section of the settings to what runs by it: a source, its purse and its plan, an endpoint."""
 
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit

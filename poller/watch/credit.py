@@ -43,7 +43,7 @@ class Demand:
     """What one source asks of its host's budget."""
 
     weight: float
-    """Σ cost × (weight × rate ÷ cost)^(1/p): at one price for all, sources spend in this proportion."""
+    """Requests a second, were all it reads read at its plain interval: sources share in this proportion."""
     most_per_s: float
     """Requests a second that it could use at all."""
 
