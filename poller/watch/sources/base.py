@@ -14,7 +14,8 @@ import math
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
-from typing import Any, Literal, Protocol, TypeAlias
+from decimal import Decimal
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 import msgspec
 from pydantic import BaseModel, ValidationError
@@ -25,6 +26,7 @@ from poller.watch.diff import Diff, Shape
 from poller.watch.events import Known
 from poller.watch.upstream import Answer, Ticket, Upstream
 
+T = TypeVar("T")
 Meaning = Literal["open", "won", "lost"]
 
 
@@ -314,7 +316,14 @@ def bearer(token: str) -> Mapping[str, str]:
 def by_status(view: Mapping[str, Any]) -> Judgement:
     """A `status` that is open, won or lost says how a deal stands."""
     status = str(view.get("status") or "")
-    return Judgement(meaning=_MEANINGS.get(status), status=status)
+    return Judgement(meaning=MEANINGS.get(status), status=status)
+
+
+def decimal_text(amount: object) -> str | None:
+    """A decimal string, the places kept, never with an exponent."""
+    if isinstance(amount, Decimal):
+        return format(amount, "f")
+    return None if amount is None else str(amount)
 
 
 def flat(_view: dict[str, Any]) -> tuple[dict[str, Any], list[Child]]:
@@ -354,9 +363,23 @@ class _Id(msgspec.Struct):
     id: int | str
 
 
-_MEANINGS: Mapping[str, Meaning] = {"open": "open", "won": "won", "lost": "lost"}
+MEANINGS: Mapping[str, Meaning] = {"open": "open", "won": "won", "lost": "lost"}
+"""Of a status that says by itself how a deal stands."""
 _ids = msgspec.json.Decoder(list[_Id])
 _rows = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+def taken(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw, what: str) -> T:
+    """Decode what an answer holds.
+
+    Raises:
+        BadAnswer: it is not of the documented types.
+    """
+    try:
+        return decoder.decode(body)
+    except (ValueError, RecursionError) as exc:
+        msg = f"{what} is not what the API documents: {exc}"
+        raise BadAnswer(msg) from exc
 
 
 def split(

@@ -8,7 +8,7 @@ moment that holds more than a page is taken apart by the date of creation.
 import base64
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -16,7 +16,7 @@ from poller.errors import BadAnswer, Refused
 from poller.watch.limits import date_of
 from poller.watch.upstream import Answer, Ticket, Upstream
 
-from .base import Account, Api, Found, Judgement, Kind, Meaning, Page, flat, read_of
+from .base import Account, Api, Found, Judgement, Kind, Meaning, Page, flat, read_of, taken
 from .close_lists import DATES, Asking, Head, Part, written
 from .close_records import APP_PATH, KINDS, LATE_S, unix_us
 
@@ -57,7 +57,6 @@ class _Names(msgspec.Struct):
     has_more: bool = False
 
 
-_PageT = TypeVar("_PageT", _Log, _Names)
 _log = msgspec.json.Decoder(_Log)
 _names = msgspec.json.Decoder(_Names)
 
@@ -213,7 +212,7 @@ class Close:
             answer = await self._beside(f"{API}/event/", asked, ticket)
             if answer is None:
                 return ()
-            page = _taken(_log, answer, f"{API}/event/")
+            page = taken(_log, answer.body, f"{API}/event/")
             fresh = [event.object_id for event in page.data if _moment(event.date_updated) >= since_us]
             gone |= dict.fromkeys(fresh)
             if not page.cursor_next or len(fresh) < len(page.data):
@@ -232,7 +231,7 @@ class Close:
                 answer = await self._beside(path, asked, ticket)
                 if answer is None:
                     return {}
-                page = _taken(_names, answer, path)
+                page = taken(_names, answer.body, path)
                 found |= {
                     f"{what}/{each.id}": name for each in page.data if (name := each.name or each.label)
                 }
@@ -276,14 +275,6 @@ class Close:
         if names & self._account.lost_statuses:
             return Judgement(meaning="lost", status=status)
         return Judgement(meaning=_MEANINGS.get(str(view.get("status_type"))), status=status)
-
-
-def _taken(decoder: msgspec.json.Decoder[_PageT], answer: Answer, path: str) -> _PageT:
-    try:
-        return decoder.decode(answer.body)
-    except (ValueError, RecursionError) as exc:
-        msg = f"{path} is not what the API documents: {exc}"
-        raise BadAnswer(msg) from exc
 
 
 def _moment(text: str) -> int:

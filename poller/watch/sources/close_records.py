@@ -6,7 +6,6 @@ Field by field from facts.md §2.2; the source itself is in `close.py`.
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from types import MappingProxyType
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -14,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from poller.watch.diff import Diff, Shape
 from poller.watch.events import Known
 
-from .base import Kind
+from .base import Kind, by_name
 
 LATE_S = 300.0
 """How late a write may show under its own date; the documents name five minutes for the event log."""
@@ -94,9 +93,7 @@ def _amount(cents: object) -> str | None:
     return format(Decimal(str(cents)).scaleb(-2), "f") if isinstance(cents, int) else None
 
 
-def _deal(
-    known: Known, meaning: str, url: str, names: Mapping[str, str] = MappingProxyType({})
-) -> dict[str, str | None]:
+def _deal(known: Known, meaning: str, url: str, names: Mapping[str, str]) -> dict[str, str | None]:
     """An opportunity has no name of its own: people know it by its lead, on whose page it is shown."""
     seen = known.object
     lead, home = seen.get("lead_id"), url.partition(APP_PATH)[0]
@@ -112,21 +109,19 @@ def _deal(
     }
 
 
-KINDS: Mapping[str, Kind] = MappingProxyType(
-    {
-        "opportunity": Kind(
-            name="opportunity",
-            type_prefix="close.opportunity",
-            suffixes=tuple("created appeared updated status_changed won lost reopened removed".split()),
-            model=Opportunity,
-            shape=Shape(noise=_COMPUTED, silent=_ECHOES, optional="custom."),
-            judged=True,
-            detailed=False,
-            verdict=_verdict,
-            deal=_deal,
-            rank=_made_at,
-            late=LATE_S,
-            whole_every_s=WHOLE_EVERY_S,
-        )
-    }
+KINDS = by_name(
+    Kind(
+        name="opportunity",
+        type_prefix="close.opportunity",
+        suffixes=tuple("created appeared updated status_changed won lost reopened removed".split()),
+        model=Opportunity,
+        shape=Shape(noise=_COMPUTED, silent=_ECHOES, optional="custom."),
+        judged=True,
+        detailed=False,
+        verdict=_verdict,
+        deal=_deal,
+        rank=_made_at,
+        late=LATE_S,
+        whole_every_s=WHOLE_EVERY_S,
+    )
 )

@@ -24,6 +24,7 @@ from .base import (
     Page,
     Reading,
     Same,
+    bearer,
     decoded,
     reached_by,
     split,
@@ -61,6 +62,7 @@ class Drum:
     api: ClassVar[Api] = Api(base_url="https://app.getdrum.com", variable="DRUM_API_TOKEN")
     kinds: ClassVar[Mapping[str, Kind]] = KINDS
     lists: ClassVar[tuple[str, ...]] = ("opportunity", "project")
+    auth = staticmethod(bearer)
 
     def __init__(self, account: Account, upstream: Upstream) -> None:
         self.name = account.name
@@ -68,11 +70,6 @@ class Drum:
         self._account = account
         self._upstream = upstream
         self._tagged: dict[tuple[str, int, int], _Tagged] = {}
-
-    @staticmethod
-    def auth(token: str) -> Mapping[str, str]:
-        """The headers that say who asks."""
-        return {"authorization": f"Bearer {token}", "accept": "application/json"}
 
     async def close(self) -> None:
         """Give the connections back."""

@@ -5,7 +5,6 @@ Field by field from facts.md §1.4–1.7; the source itself is in `drum.py`.
 
 from collections.abc import Mapping
 from decimal import Decimal
-from types import MappingProxyType
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -13,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from poller.watch.diff import Diff, Shape
 from poller.watch.events import Known
 
-from .base import Kind
+from .base import Kind, by_name, decimal_text
 
 Money = Decimal | str | None
 
@@ -163,19 +162,8 @@ def _work_item_verdict(diff: Diff) -> str:
     return "reopened" if diff.previous["status"] == "completed" else "status_changed"
 
 
-NO_NAMES: Mapping[str, str] = MappingProxyType({})
-"""Drum's records carry the names of what they refer to."""
-
-
 def _name(thing: object) -> str | None:
     return thing.get("name") if isinstance(thing, dict) else None
-
-
-def _text(amount: object) -> str | None:
-    """A decimal string, the places kept, never with an exponent."""
-    if isinstance(amount, Decimal):
-        return format(amount, "f")
-    return None if amount is None else str(amount)
 
 
 def _people(users: object) -> str | None:
@@ -183,22 +171,23 @@ def _people(users: object) -> str | None:
     return ", ".join(sorted(name for name in names if name)) or None
 
 
+# Names of what a record refers to are not looked up: Drum's records carry them.
+
+
 def _opportunity_deal(
-    known: Known, meaning: str, url: str, _names: Mapping[str, str] = NO_NAMES
+    known: Known, meaning: str, url: str, _names: Mapping[str, str]
 ) -> dict[str, str | None]:
     seen = known.object
-    amount = _text(seen.get("amount")) or known.amount
+    amount = decimal_text(seen.get("amount")) or known.amount
     return {**_common_deal(seen), "amount": amount, "status": meaning, "url": url}
 
 
-def _project_deal(
-    known: Known, _meaning: str, url: str, _names: Mapping[str, str] = NO_NAMES
-) -> dict[str, str | None]:
+def _project_deal(known: Known, _meaning: str, url: str, _names: Mapping[str, str]) -> dict[str, str | None]:
     seen = known.object
     done = bool((seen.get("project_status") or {}).get("complete_status"))
     return {
         **_common_deal(seen),
-        "amount": known.amount or _text(seen.get("total_budget")),
+        "amount": known.amount or decimal_text(seen.get("total_budget")),
         "status": "completed" if done else "won",
         "url": url,
     }
@@ -217,89 +206,67 @@ def _common_deal(seen: Mapping[str, Any]) -> dict[str, str | None]:
     }
 
 
-KINDS: Mapping[str, Kind] = {
-    kind.name: kind
-    for kind in (
-        Kind(
-            name="opportunity",
-            type_prefix="drum.opportunity",
-            suffixes=(
-                "created",
-                "appeared",
-                "updated",
-                "status_changed",
-                "won",
-                "lost",
-                "reopened",
-                "removed",
-                "restored",
-            ),
-            model=Opportunity,
-            shape=Shape(
-                numbers=_WORK_NUMBERS | {"amount", "estimated_deposit"},
-                sets=frozenset({"opportunity_tags"}),
-                refs={**_REFS, "lead_score": "lead_score", "assigned_users": "user"},
-                noise=_COMPUTED | _COUNTERS,
-            ),
-            sibling="project",
-            judged=True,
-            echoes=frozenset({"deal_won_date", "deal_lost_date"}),
-            verdict=_opportunity_verdict,
-            deal=_opportunity_deal,
+KINDS = by_name(
+    Kind(
+        name="opportunity",
+        type_prefix="drum.opportunity",
+        suffixes=tuple("created appeared updated status_changed won lost reopened removed restored".split()),
+        model=Opportunity,
+        shape=Shape(
+            numbers=_WORK_NUMBERS | {"amount", "estimated_deposit"},
+            sets=frozenset({"opportunity_tags"}),
+            refs={**_REFS, "lead_score": "lead_score", "assigned_users": "user"},
+            noise=_COMPUTED | _COUNTERS,
         ),
-        Kind(
-            name="project",
-            type_prefix="drum.project",
-            suffixes=(
-                "created",
-                "appeared",
-                "updated",
-                "status_changed",
-                "completed",
-                "reopened",
-                "removed",
-                "restored",
-            ),
-            model=Project,
-            shape=Shape(
-                numbers=_WORK_NUMBERS | _RETENTION,
-                sets=frozenset({"project_tags"}),
-                refs=_REFS,
-                noise=_COMPUTED | _COUNTERS | _RETENTION - {"retention_percent"},
-            ),
-            sibling="opportunity",
-            echoes=frozenset({"completed_date"}),
-            verdict=_project_verdict,
-            deal=_project_deal,
+        sibling="project",
+        judged=True,
+        echoes=frozenset({"deal_won_date", "deal_lost_date"}),
+        verdict=_opportunity_verdict,
+        deal=_opportunity_deal,
+    ),
+    Kind(
+        name="project",
+        type_prefix="drum.project",
+        suffixes=tuple("created appeared updated status_changed completed reopened removed restored".split()),
+        model=Project,
+        shape=Shape(
+            numbers=_WORK_NUMBERS | _RETENTION,
+            sets=frozenset({"project_tags"}),
+            refs=_REFS,
+            noise=_COMPUTED | _COUNTERS | _RETENTION - {"retention_percent"},
         ),
-        Kind(
-            name="deliverable",
-            type_prefix="drum.deliverable",
-            suffixes=("added", "updated", "status_changed", "completed", "reopened", "removed"),
-            model=Deliverable,
-            shape=Shape(
-                numbers=_DELIVERABLE_COMPUTED | {"duration", "budget"},
-                noise=_DELIVERABLE_COMPUTED,
-                silent=frozenset({"position", "parent"}),
-            ),
-            verdict=_work_item_verdict,
+        sibling="opportunity",
+        echoes=frozenset({"completed_date"}),
+        verdict=_project_verdict,
+        deal=_project_deal,
+    ),
+    Kind(
+        name="deliverable",
+        type_prefix="drum.deliverable",
+        suffixes=tuple("added updated status_changed completed reopened removed".split()),
+        model=Deliverable,
+        shape=Shape(
+            numbers=_DELIVERABLE_COMPUTED | {"duration", "budget"},
+            noise=_DELIVERABLE_COMPUTED,
+            silent=frozenset({"position", "parent"}),
         ),
-        Kind(
-            name="task",
-            type_prefix="drum.task",
-            suffixes=("added", "updated", "status_changed", "completed", "reopened", "removed"),
-            model=Task,
-            shape=Shape(
-                numbers=_TASK_COMPUTED
-                | frozenset(
-                    "original_rate original_duration original_total variation_duration variation_total "
-                    "budget total".split()
-                ),
-                refs={"resource_type": "resource_type"},
-                noise=_TASK_COMPUTED,
-                silent=frozenset({"position", "parent"}),
+        verdict=_work_item_verdict,
+    ),
+    Kind(
+        name="task",
+        type_prefix="drum.task",
+        suffixes=tuple("added updated status_changed completed reopened removed".split()),
+        model=Task,
+        shape=Shape(
+            numbers=_TASK_COMPUTED
+            | frozenset(
+                "original_rate original_duration original_total variation_duration variation_total "
+                "budget total".split()
             ),
-            verdict=_work_item_verdict,
+            refs={"resource_type": "resource_type"},
+            noise=_TASK_COMPUTED,
+            silent=frozenset({"position", "parent"}),
         ),
-    )
-}
+        verdict=_work_item_verdict,
+    ),
+)

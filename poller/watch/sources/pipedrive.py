@@ -17,6 +17,7 @@ from poller.errors import BadAnswer, Refused, Unreachable
 from poller.watch.upstream import Answer, Ticket, Upstream
 
 from .base import (
+    MEANINGS,
     Account,
     Api,
     Child,
@@ -24,12 +25,12 @@ from .base import (
     Judgement,
     Kind,
     LeftOut,
-    Meaning,
     Missing,
     Page,
     Reading,
     decoded,
     reached_by,
+    taken,
 )
 from .pipedrive_names import Moment, Names
 from .pipedrive_records import KINDS, is_dead
@@ -37,7 +38,6 @@ from .pipedrive_wire import (
     DAY_S,
     Envelope,
     day_of,
-    held,
     is_moment,
     moment,
     old_moment,
@@ -77,7 +77,6 @@ _SHELVES = {
         _Shelf("/api/v2/projects/archived", 10, _PROJECTS),
     ),
 }
-_MEANINGS: Mapping[str, Meaning] = {"open": "open", "won": "won", "lost": "lost"}
 
 
 class _Row(msgspec.Struct):
@@ -233,8 +232,8 @@ class Pipedrive:
     async def _page(
         self, kind: str, shelf: _Shelf, run: _Run, answer: Answer, envelope: Envelope, ticket: Ticket
     ) -> Page:
-        rows = held(_rows, envelope, shelf.path) or []
-        raws = held(_raws, envelope, shelf.path) or []
+        rows = taken(_rows, envelope.data, shelf.path) or []
+        raws = taken(_raws, envelope.data, shelf.path) or []
         run.began = run.began or server_time(answer)
         run.started, run.ended = answer.started, answer.ended
         run.latest = max([run.latest, *(seconds_of(row.update_time) for row in rows)])
@@ -309,7 +308,7 @@ class Pipedrive:
             if answer.status != 200:
                 break
             envelope = opened(answer, _RECENTS)
-            told = held(_recents, envelope, _RECENTS) or []
+            told = taken(_recents, envelope.data, _RECENTS) or []
             found.update((str(each.id), None) for each in told if each.item == "deal")
             start = envelope.next_start if envelope.next_start > start else None
         return list(found)
@@ -353,7 +352,7 @@ class Pipedrive:
         """By the status alone; that of a deleted deal says nothing. Its time only tells since when."""
         status = str(view.get("status") or "")
         latest = reached_by(view.get(f"{status}_time"))
-        return Judgement(meaning=_MEANINGS.get(status), status=status, latest=latest)
+        return Judgement(meaning=MEANINGS.get(status), status=status, latest=latest)
 
     def nested(self, view: dict[str, Any]) -> tuple[dict[str, Any], list[Child]]:
         """Nothing is nested: products and activities are lists of their own, and not read."""

@@ -13,7 +13,8 @@ import msgspec
 from poller.errors import BadAnswer, Refused, Unreachable
 from poller.watch.upstream import Answer, Ticket, Upstream
 
-from .pipedrive_wire import held, moment, opened, pause_of
+from .base import taken
+from .pipedrive_wire import moment, opened, pause_of
 
 EVERY_S = 3600.0
 """How often a name is asked for again."""
@@ -201,7 +202,7 @@ class Names:
             envelope = opened(answer, what)
             found |= {
                 f"{table.name}/{each.id}": each.name
-                for each in held(_things, envelope, what) or []
+                for each in taken(_things, envelope.data, what) or []
                 if each.name
             }
             cursor = envelope.cursor

@@ -7,7 +7,6 @@ or open by its status alone: times such as `won_time` may be set on open deals, 
 from collections.abc import Mapping
 from datetime import timedelta
 from decimal import Decimal
-from types import MappingProxyType
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -15,12 +14,10 @@ from pydantic import BaseModel, ConfigDict
 from poller.watch.diff import Diff, Shape
 from poller.watch.events import Known
 
-from .base import Kind, by_name
+from .base import Kind, by_name, decimal_text
 
 WHOLE_EVERY_S = timedelta(hours=1).total_seconds()
 """Archiving, deleting and merging may leave update_time alone: only a whole reading is sure to show them."""
-NO_NAMES: Mapping[str, str] = MappingProxyType({})
-
 Number = Decimal | int | None
 
 
@@ -128,21 +125,12 @@ def _client(names: Mapping[str, str], organizations: object, people: object) -> 
     return _name(names, "organization", organizations) or _name(names, "person", people)
 
 
-def _text(amount: object) -> str | None:
-    """A decimal string, the places kept, never with an exponent."""
-    if isinstance(amount, Decimal):
-        return format(amount, "f")
-    return None if amount is None else str(amount)
-
-
-def _deal_deal(
-    known: Known, meaning: str, url: str, names: Mapping[str, str] = NO_NAMES
-) -> dict[str, str | None]:
+def _deal_deal(known: Known, meaning: str, url: str, names: Mapping[str, str]) -> dict[str, str | None]:
     seen = known.object
     return {
         "name": seen.get("title"),
         "client": _client(names, seen.get("org_id"), seen.get("person_id")),
-        "amount": _text(seen.get("value")),
+        "amount": decimal_text(seen.get("value")),
         "currency": seen.get("currency"),
         "status": meaning,
         "stage": _name(names, "stage", seen.get("stage_id")),
@@ -151,9 +139,7 @@ def _deal_deal(
     }
 
 
-def _project_deal(
-    known: Known, _meaning: str, url: str, names: Mapping[str, str] = NO_NAMES
-) -> dict[str, str | None]:
+def _project_deal(known: Known, _meaning: str, url: str, names: Mapping[str, str]) -> dict[str, str | None]:
     seen = known.object
     return {
         "name": seen.get("title"),
@@ -170,18 +156,9 @@ def _project_deal(
 DEAL = Kind(
     name="deal",
     type_prefix="pipedrive.deal",
-    suffixes=(
-        "created",
-        "appeared",
-        "updated",
-        "stage_changed",
-        "won",
-        "lost",
-        "reopened",
-        "archived",
-        "unarchived",
-        "removed",
-        "restored",
+    suffixes=tuple(
+        "created appeared updated stage_changed won lost reopened "
+        "archived unarchived removed restored".split()
     ),
     model=Deal,
     shape=Shape(
@@ -200,16 +177,8 @@ DEAL = Kind(
 PROJECT = Kind(
     name="project",
     type_prefix="pipedrive.project",
-    suffixes=(
-        "created",
-        "appeared",
-        "updated",
-        "phase_changed",
-        "completed",
-        "archived",
-        "unarchived",
-        "removed",
-        "restored",
+    suffixes=tuple(
+        "created appeared updated phase_changed completed archived unarchived removed restored".split()
     ),
     model=Project,
     shape=Shape(sets=_LINKS, noise=_KEPT_TIMES, sparse=_OWN_FIELDS),

@@ -5,7 +5,7 @@ From facts.md §3.3 and §3.6. What its limits cost is counted by who asks (`Ups
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
@@ -14,7 +14,7 @@ from poller.watch.limits import Pause, date_of, retry_after
 from poller.watch.limits import pause_of as usual_pause_of
 from poller.watch.upstream import Answer
 
-from .base import Day
+from .base import Day, taken
 
 DAY_S = 86_400.0
 HOUR_S = 3_600.0
@@ -27,9 +27,6 @@ class More(msgspec.Struct):
     next_cursor: str | None = None
     pagination: Any = None
     """Of v1: {start, limit, more_items_in_collection, next_start}."""
-
-
-T = TypeVar("T")
 
 
 class Envelope(msgspec.Struct):
@@ -61,28 +58,11 @@ def opened(answer: Answer, what: str) -> Envelope:
     Raises:
         BadAnswer: it has none, or says itself that it failed.
     """
-    try:
-        envelope = _envelopes.decode(answer.body)
-    except (ValueError, RecursionError) as exc:
-        msg = f"{what} is not Pipedrive's envelope of JSON: {exc}"
-        raise BadAnswer(msg) from exc
+    envelope = taken(_envelopes, answer.body, what)
     if not envelope.success:
         msg = f"{what} says success: false with a status of {answer.status}"
         raise BadAnswer(msg)
     return envelope
-
-
-def held(decoder: msgspec.json.Decoder[T], envelope: Envelope, what: str) -> T:
-    """Decode what an envelope holds.
-
-    Raises:
-        BadAnswer: it is not of the documented types.
-    """
-    try:
-        return decoder.decode(envelope.data)
-    except (ValueError, RecursionError) as exc:
-        msg = f"{what} holds something else than documented: {exc}"
-        raise BadAnswer(msg) from exc
 
 
 def moment(at: float) -> str:
