@@ -1,6 +1,5 @@
 """`poller schema`: what consumers may rely on, for their code generators and validators."""
 
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +8,7 @@ import typer
 from poller import schemas
 from poller.errors import SettingsError
 from poller.web import api
+from poller.web.words import unknown_type
 
 from .completing import event_types
 from .output import say, tell
@@ -55,9 +55,7 @@ def schema(
 def _known(name: str) -> schemas.EventType:
     found = schemas.TYPES.get(name)
     if found is None:
-        near = get_close_matches(name, schemas.TYPES, n=1, cutoff=0.5)
-        hint = f'the nearest is "{near[0]}"' if near else f"there are {len(schemas.TYPES)}"
-        raise SettingsError([f'there is no event type "{name}"; {hint}'])
+        raise SettingsError([unknown_type(name, schemas.TYPES)])
     return found
 
 

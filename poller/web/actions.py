@@ -5,7 +5,6 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -22,7 +21,7 @@ from poller.store.streams import Streams
 from .answers import Done, EndpointAnswer, SourceAnswer, TestDone
 from .house import House
 from .reading import since_place, valid_place
-from .words import plural, span, unknown
+from .words import plural, span, unknown, unknown_type
 
 SourceDo: TypeAlias = Literal["poll", "pause", "resume", "resync", "release"]
 HookDo: TypeAlias = Literal["test", "resend", "recover", "enable", "disable"]
@@ -307,10 +306,7 @@ def example_of(type_: str, *, endpoint: str, now: float) -> Event:
         return fresh
     known = schemas.TYPES.get(type_)
     if known is None:
-        near = get_close_matches(type_, schemas.TYPES, n=1, cutoff=0.5)
-        hint = f'; the nearest is "{near[0]}"' if near else ""
-        msg = f'there is no event type "{type_}"{hint}; `poller schema` lists them'
-        raise Refused(msg, status=422, code="invalid")
+        raise Refused(unknown_type(type_, schemas.TYPES), status=422, code="invalid")
     made = schemas.example(known)
     body = {**loads(made.body), "id": fresh.id, "time": fresh.time}
     return msgspec.structs.replace(made, id=fresh.id, time=fresh.time, body=dumps(body))

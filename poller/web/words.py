@@ -1,6 +1,6 @@
 """States, spans and events as people say them. Pure."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
@@ -96,6 +96,13 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
     near = get_close_matches(name, names, n=1, cutoff=0.5)
     others = f'the nearest is "{near[0]}"' if near else f"known here: {', '.join(names) or 'none'}"
     return f'there is no {what} "{name[:64]}"; {others}'
+
+
+def unknown_type(name: str, known: Collection[str]) -> str:
+    """That there is no event type of that name, and which was meant; they are too many to be listed."""
+    near = get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f'the nearest is "{near[0]}"; ' if near else ""
+    return f'there is no event type "{name[:64]}"; {hint}`poller schema` lists them'
 
 
 # --- events --------------------------------------------------------------------------------------
