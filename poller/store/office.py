@@ -17,6 +17,7 @@ from .queue import (
     dead_letters,
     entries_of,
     fresh,
+    keys_of,
     letter_of,
     orders_of,
     refill_args,
@@ -176,11 +177,5 @@ class Office:
     async def _refill(
         self, endpoint: str, source: str, fields: dict[str, str], letters: Sequence[Letter]
     ) -> None:
-        keys = self._keys
-        four = [
-            keys.place(source, endpoint),
-            keys.waiting(source, endpoint),
-            keys.tries(source, endpoint),
-            keys.dead(source, endpoint),
-        ]
+        four = keys_of(self._keys, source, endpoint)
         await self._connection.run(_REFILL, four, refill_args("", fields, letters, what="any"))

@@ -143,13 +143,7 @@ class Queue:
         self._reads = Reads(connection)
 
     def _four(self, source: str) -> tuple[str, str, str, str]:
-        keys, name = self._keys, self.endpoint
-        return (
-            keys.place(source, name),
-            keys.waiting(source, name),
-            keys.tries(source, name),
-            keys.dead(source, name),
-        )
+        return keys_of(self._keys, source, self.endpoint)
 
     async def _run(self, script: Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
         reply = await self._connection.run(script, keys, args)
@@ -295,6 +289,19 @@ def rows_of(source: str, rows: Any) -> Iterable[Row]:
         place, ours = raw.decode(), fields and fields.keys() >= FIELDS
         entry = Entry(place=place, source=source, event=event_of(fields)) if ours else None
         yield Row(source, place, entry)
+
+
+def keys_of(keys: Keys, source: str, endpoint: str) -> tuple[str, str, str, str]:
+    """What an endpoint has in one source: its place, what waits, what is known of it, what is dead.
+
+    In the order in which the scripts of the queue take them.
+    """
+    return (
+        keys.place(source, endpoint),
+        keys.waiting(source, endpoint),
+        keys.tries(source, endpoint),
+        keys.dead(source, endpoint),
+    )
 
 
 def entries_of(source: str, rows: Any) -> Iterable[Entry]:
