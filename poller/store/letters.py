@@ -9,6 +9,7 @@ from poller.model import Event
 
 Position = tuple[int, int]
 """A stream's entry id as numbers: milliseconds and sequence."""
+LAST_SEQUENCE = 2**64 - 1
 
 
 def position(place: str) -> Position:
@@ -20,6 +21,11 @@ def position(place: str) -> Position:
 def place_of(where: Position) -> str:
     """Write an entry id."""
     return f"{where[0]}-{where[1]}"
+
+
+def before_ms(ms: int) -> str:
+    """The place before everything of that millisecond (Unix time) and later."""
+    return place_of((max(0, ms - 1), LAST_SEQUENCE))
 
 
 class Meta(msgspec.Struct, kw_only=True, omit_defaults=True):

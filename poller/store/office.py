@@ -12,7 +12,7 @@ import msgspec
 from .census import census
 from .connection import Connection, Script, translated
 from .keys import Keys
-from .letters import Attempt, Counts, EndpointState, Letter, letter, place_of, position
+from .letters import Attempt, Counts, EndpointState, Letter, before_ms, letter, position
 from .queue import (
     dead_letters,
     entries_of,
@@ -131,7 +131,7 @@ class Office:
         Give the number of sources that have something of that time. The endpoint does it at its own pace,
         with the original ids, and goes on after a crash.
         """
-        after = place_of((max(0, int(since * 1000) - 1), 2**64 - 1))
+        after = before_ms(int(since * 1000))
         asked = 0
         for source in sources:
             facts = await stream_facts(self._connection, self._keys.events(source))
@@ -169,7 +169,7 @@ class Office:
         # The server's clock makes the places of the streams, so it says where now is.
         with translated():
             seconds, micros = await self._connection.commands.time()
-        return place_of((int(seconds) * 1000 + int(micros) // 1000, 2**64 - 1))
+        return before_ms(int(seconds) * 1000 + int(micros) // 1000 + 1)
 
     async def _order(self, endpoint: str, *fields: str) -> None:
         await self._connection.run(_ORDER, [self._keys.endpoint(endpoint)], fields)

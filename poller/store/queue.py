@@ -23,6 +23,7 @@ from .letters import (
     Letter,
     Meta,
     Notice,
+    before_ms,
     event_of,
     letter,
     place_of,
@@ -314,7 +315,7 @@ def before(place: str) -> str:
     ms, seq = position(place)
     if seq:
         return place_of((ms, seq - 1))
-    return place_of((ms - 1, 2**64 - 1)) if ms else "0-0"
+    return before_ms(ms) if ms else "0-0"
 
 
 def fresh(old: Letter, *, at: float) -> Letter:

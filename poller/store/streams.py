@@ -14,12 +14,11 @@ from poller.model import Entry
 
 from .connection import Connection, translated
 from .keys import Keys
-from .letters import Position, place_of, position
+from .letters import Position, before_ms, place_of, position
 from .queue import entries_of, rows_of
 
 AT_ONCE = 200
 BLOCK_S = 5.0
-LAST_SEQUENCE = 2**64 - 1
 LOOK_S = 1.0
 """How often a follower looks for sources that are new, and for a server that went away."""
 
@@ -44,7 +43,7 @@ class Streams:
         with translated():
             seconds, micros = await self._connection.commands.time()
         ms = int(seconds) * 1000 + int(micros) // 1000 - int(ago_s * 1000)
-        return place_of((max(1, ms) - 1, LAST_SEQUENCE))
+        return before_ms(ms)
 
     async def newest(self, source: str, *, upto: Position | None = None) -> list[Entry]:
         """The newest entries below `upto`, newest first, AT_ONCE at most; none are left at the end."""

@@ -15,12 +15,13 @@ from poller.deliver.endpoint import outbound_for
 from poller.deliver.filters import wanted_by, wants_source
 from poller.model import Event, dumps, loads, rfc3339
 from poller.store import snapshots
+from poller.store.letters import before_ms
 from poller.store.office import Office
 from poller.store.streams import Streams
 
 from .answers import Done, EndpointAnswer, SourceAnswer, TestDone
 from .house import House
-from .reading import since_place, valid_place
+from .reading import valid_place
 from .words import plural, span, unknown, unknown_type
 
 SourceDo: TypeAlias = Literal["poll", "pause", "resume", "resync", "release"]
@@ -285,7 +286,7 @@ class Actions:
         settings = self._house.endpoints[name]
         wants = wanted_by(settings.events, settings.filter)
         end, count, walked = time.monotonic() + COUNT_S, 0, 0
-        entries = self._streams.merged(self.sources_of(name), after=since_place(at))
+        entries = self._streams.merged(self.sources_of(name), after=before_ms(int(at * 1000)))
         async with aclosing(entries):
             async for entry in entries:
                 count += wants(entry.event)[0]

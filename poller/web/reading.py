@@ -180,8 +180,3 @@ def valid_place(text: str) -> bool:
     if not (text.isascii() and ms.isdigit() and (not dash or seq.isdigit()) and len(text) <= LONGEST_PLACE):
         return False
     return max(position(text)) < 2**63
-
-
-def since_place(at: float) -> str:
-    """The place before everything that was detected since a moment."""
-    return place_of((max(0, int(at * 1000) - 1), 2**64 - 1))
