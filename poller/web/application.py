@@ -19,17 +19,15 @@ from poller.store.views import Views
 
 from . import api, forms, pages
 from .actions import Actions, Refused
-from .ending import ended
 from .faults import TooLarge, fault
 from .guard import Guard
 from .health import Health, LoopWatch
 from .hooks import Hints
-from .house import House
+from .house import House, Recent
 from .live import Feed
 from .metrics import Meters
-from .recent import Recent
 from .render import warm
-from .serving import Listener, serving
+from .serving import Listener, ended, serving
 from .trends import Trends
 
 

@@ -11,9 +11,9 @@ from poller.model import Entry
 from poller.store.letters import place_of, position
 from poller.store.streams import Streams
 
-from .ending import ended
 from .reading import Wanted, cursor_at, cursor_of
 from .render import render
+from .serving import ended
 
 MOST_LISTENERS = 100
 BEHIND = 200
