@@ -16,8 +16,9 @@ from typing import Any
 import structlog
 
 from poller.config import Settings, SourceSettings, WebhookSettings
-from poller.deliver.endpoint import AttemptSeen, Endpoint
+from poller.deliver.endpoint import Endpoint
 from poller.deliver.filters import wants_source
+from poller.deliver.settings import AttemptSeen
 from poller.errors import StoreError, StoreUnavailable
 from poller.model import Event, dumps
 from poller.store import snapshots

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
 from poller.config import Settings, SourceSettings, WebhookSettings
-from poller.deliver.endpoint import EndpointSettings
+from poller.deliver.settings import EndpointSettings
 from poller.store.budget import Budget
 from poller.store.connection import Connection
 from poller.store.keys import Keys

@@ -31,8 +31,6 @@ from .retry import Verdict
 from .settings import AttemptSeen, EndpointSettings, Gauges, outbound_for
 from .settling import Patience
 
-__all__ = ["Announce", "AttemptSeen", "Endpoint", "EndpointSettings", "Gauges", "outbound_for"]
-
 TICK_S = 1.0
 LOOK_EVERY = 5
 SWEEP_EVERY = 60

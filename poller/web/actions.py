@@ -11,8 +11,8 @@ import msgspec
 
 from poller import schemas
 from poller.deliver import trial
-from poller.deliver.endpoint import outbound_for
 from poller.deliver.filters import wanted_by, wants_source
+from poller.deliver.settings import outbound_for
 from poller.model import Event, dumps, loads, rfc3339
 from poller.store import snapshots
 from poller.store.letters import before_ms

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from poller.deliver.endpoint import EndpointSettings
+from poller.deliver.settings import EndpointSettings
 from poller.store.connection import Connection
 from poller.store.keys import Keys
 

@@ -17,7 +17,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from poller._version import __version__
-from poller.deliver.endpoint import AttemptSeen
+from poller.deliver.settings import AttemptSeen
 from poller.errors import StoreError
 from poller.model import Event
 from poller.watch.poll import Swept

@@ -36,7 +36,8 @@ import realserver
 import redis.asyncio
 import structlog
 
-from poller.deliver.endpoint import Endpoint, EndpointSettings
+from poller.deliver.endpoint import Endpoint
+from poller.deliver.settings import EndpointSettings
 from poller.model import Event, dumps, fields_of, rfc3339
 from poller.store.connection import Connection
 from poller.store.keys import Keys

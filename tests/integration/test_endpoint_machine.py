@@ -18,7 +18,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from waiting import wait_until
 
-from poller.deliver.endpoint import EndpointSettings
+from poller.deliver.settings import EndpointSettings
 from poller.store.connection import Connection
 from poller.store.keys import Keys
 from poller.store.office import Office

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from website import TOKEN, event, settings_of, site, unwell
 
-from poller.deliver.endpoint import AttemptSeen
+from poller.deliver.settings import AttemptSeen
 from poller.errors import SettingsError
 from poller.store.connection import Connection
 from poller.watch.poll import Swept

@@ -10,8 +10,9 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from poller.deliver.endpoint import AttemptSeen, Endpoint, EndpointSettings
+from poller.deliver.endpoint import Endpoint
 from poller.deliver.outbound import Outbound
+from poller.deliver.settings import AttemptSeen, EndpointSettings
 from poller.model import Event, fields_of
 from poller.store.connection import Connection
 from poller.store.keys import Keys

@@ -7,7 +7,8 @@ import time
 from ipaddress import ip_network
 from typing import Any
 
-from poller.deliver.endpoint import Endpoint, EndpointSettings
+from poller.deliver.endpoint import Endpoint
+from poller.deliver.settings import EndpointSettings
 from poller.store.connection import Connection
 from poller.store.keys import Keys
 
