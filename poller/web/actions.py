@@ -21,7 +21,7 @@ from poller.store.streams import Streams
 
 from .answers import Done, EndpointAnswer, SourceAnswer, TestDone
 from .house import House
-from .reading import valid_place
+from .search import valid_place
 from .words import plural, span, unknown, unknown_type
 
 SourceDo: TypeAlias = Literal["poll", "pause", "resume", "resync", "release"]

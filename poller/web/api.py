@@ -38,8 +38,8 @@ from .answers import (
 )
 from .openapi import openapi
 from .operations import Operation
-from .reading import Wanted, find, placed
 from .records import record
+from .search import Wanted, find, placed
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 

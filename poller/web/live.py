@@ -11,8 +11,8 @@ from poller.model import Entry
 from poller.store.letters import place_of, position
 from poller.store.streams import Streams
 
-from .reading import Wanted, cursor_at, cursor_of
 from .render import render
+from .search import Wanted, cursor_at, cursor_of
 from .serving import ended
 
 MOST_LISTENERS = 100

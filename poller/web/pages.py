@@ -18,9 +18,9 @@ from .api import dead_answer, query
 from .faults import fault
 from .overview import needs
 from .plots import attempts_record, day_bars, share_curve
-from .reading import Wanted, find, opened, valid_place
 from .records import pretty_body, record
 from .render import asset, page
+from .search import Wanted, find, opened, valid_place
 
 LATEST = 8
 ROWS = 50

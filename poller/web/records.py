@@ -10,7 +10,7 @@ from poller.watch.events import Known, known_of
 
 from .answers import RecordAnswer
 from .house import House
-from .reading import Wanted, find, placed
+from .search import Wanted, find, placed
 
 MOST_EVENTS = 200
 

@@ -16,7 +16,7 @@ from poller._version import __version__
 from poller.model import dumps, pretty
 
 from . import words
-from .reading import opened
+from .search import opened
 from .session import Visitor
 
 SAID = "poller_said"

@@ -99,7 +99,7 @@ async def test_a_search_gives_back_in_time(fakestore: Connection, monkeypatch: p
     async with site(fakestore) as here:
         for n in range(1400):
             await here.publish(event(n, type="drum.opportunity.won" if n == 3 else "drum.task.added"))
-        monkeypatch.setattr("poller.web.reading.SEARCH_S", 0.0)
+        monkeypatch.setattr("poller.web.search.SEARCH_S", 0.0)
         rounds, before, found = 0, "", []
         while True:
             page = (await here.get(f"/api/events?type=*.won&before={before}")).json()
