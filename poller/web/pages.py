@@ -16,7 +16,7 @@ from .actions import Refused
 from .answers import DeadAnswer, EventsQuery
 from .api import dead_answer, query
 from .faults import fault
-from .overview import needs
+from .needs import needs
 from .plots import attempts_record, day_bars, share_curve
 from .records import pretty_body, record
 from .render import asset, page
