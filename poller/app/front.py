@@ -8,7 +8,7 @@ from poller.store.keys import Keys
 from poller.watch.sources import SOURCES
 from poller.web import Door, House, Pulse, SourceFacts
 
-from .standing import Inspector
+from .status import Inspector
 from .wiring import endpoint_of
 
 

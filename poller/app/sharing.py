@@ -11,7 +11,7 @@ from poller.store.connection import Connection
 from poller.store.keys import Keys
 from poller.watch.credit import Demand, part_of
 
-from .standing import same_host
+from .status import same_host
 
 HEARD_S = 30.0
 """A source that has said nothing for so long uses nothing: it is paused, suspended, or nobody polls it."""

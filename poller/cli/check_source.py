@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 from poller.app.reckoning import Allowance, Load, advice, reckon, requests_of
-from poller.app.standing import Inspector, detailed_kinds, load_of, same_host, sweeps_of, unit_of
+from poller.app.status import Inspector, detailed_kinds, load_of, same_host, sweeps_of, unit_of
 from poller.app.wiring import manner_of, purse_of, source_of
 from poller.config import SourceSettings
 from poller.errors import Limited, PollerError, Refused, StoreError, Unreachable

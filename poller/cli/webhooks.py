@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 import typer
 
-from poller.app.standing import sources_of
+from poller.app.status import sources_of
 from poller.deliver.signing import encode_secret
 from poller.errors import SettingsError
 from poller.model import rfc3339

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from poller.app.standing import Inspector
+from poller.app.status import Inspector
 from poller.cli.connect import Store
 from poller.cli.sources import ask
 from poller.config import Settings
