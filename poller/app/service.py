@@ -35,9 +35,9 @@ from poller.web import Listener, Pulse, Web, listen, opened
 from .announce import Announcer
 from .clockwork import Clockwork
 from .front import house_of
-from .keeper import FINISH_S, Keeper, Work, rest
 from .sharing import Sharing
 from .wiring import endpoint_of, manner_of, plan_of, purse_of, redis_url, source_of
+from .worker import FINISH_S, Work, Worker, rest
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 15.0
 TRIM_S = 60.0
@@ -48,7 +48,7 @@ LEAVE_S = 1.0
 TEND_S = 5.0
 """Until the next try to start the embedded server again."""
 BEAT_S = 0.5
-"""How often a replica says that it lives: with keeper.LOOK_S it bounds a take-over (contract §8)."""
+"""How often a replica says that it lives: with worker.LOOK_S it bounds a take-over (contract §8)."""
 
 log = structlog.get_logger("poller.app")
 
@@ -95,7 +95,7 @@ class Service:
             },
             jumped=self._begin_anew,
         )
-        self.keepers = [*self._source_keepers(), *self._endpoint_keepers()]
+        self.workers = [*self._source_workers(), *self._endpoint_workers()]
 
     def pulse(self) -> Pulse:
         """How this replica is, as it knows itself."""
@@ -104,15 +104,15 @@ class Service:
             ticking=clockwork.ticking or not clockwork.started,
             silent_s=clockwork.silent_s if clockwork.started else 0.0,
             restarts=clockwork.restarts,
-            reasons=(*self.reasons, *(keeper.refused for keeper in self.keepers if keeper.refused)),
-            held={keeper.name: keeper.holds for keeper in self.keepers},
+            reasons=(*self.reasons, *(worker.refused for worker in self.workers if worker.refused)),
+            held={worker.name: worker.holds for worker in self.workers},
         )
 
     def _begin_anew(self) -> None:
         """The clock was set: each source plans its readings anew. Endpoints look at the clock themselves."""
-        for keeper in self.keepers:
-            if keeper.name.startswith("source/"):
-                keeper.begin_anew()
+        for worker in self.workers:
+            if worker.name.startswith("source/"):
+                worker.begin_anew()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until told to stop; then let commits finish, deliveries settle, and give leases back."""
@@ -123,8 +123,8 @@ class Service:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.clockwork.run(stop))
             group.create_task(self._beat(stop))
-            for keeper in self.keepers:
-                group.create_task(keeper.run(stop))
+            for worker in self.workers:
+                group.create_task(worker.run(stop))
         with suppress(StoreError, TimeoutError):
             async with asyncio.timeout(LEAVE_S):
                 await self._replicas.leave()
@@ -144,7 +144,7 @@ class Service:
                     await snapshots.register(self.connection, self.keys, name)
                     await Snapshots(self.connection, self.keys, name, fence=0).open()
                 if self._alone:
-                    await inherit(self.connection, self.keys, [keeper.key for keeper in self.keepers])
+                    await inherit(self.connection, self.keys, [worker.key for worker in self.workers])
             except StoreUnavailable as exc:
                 self.reasons = [str(exc)]
                 log.warning("store.unavailable", reason=str(exc), again_in_s=pause_s)
@@ -174,7 +174,7 @@ class Service:
     async def _beat_once(self) -> None:
         """Say that this replica lives, and work out its share."""
         try:
-            alive = await self._replicas.beat([keeper.name for keeper in self.keepers])
+            alive = await self._replicas.beat([worker.name for worker in self.workers])
             self._share = fair_share(alive, me=self.me)
             silent = "" if self.clockwork.ticking else "the scheduler does not tick"
             self.reasons = [silent] if silent else []
@@ -183,9 +183,9 @@ class Service:
 
     # --- sources ------------------------------------------------------------------------------
 
-    def _source_keepers(self) -> list[Keeper]:
+    def _source_workers(self) -> list[Worker]:
         return [
-            self._keeper(
+            self._worker(
                 f"source/{name}",
                 self.keys.source_lease(name),
                 partial(self._poll, name, given),
@@ -194,8 +194,8 @@ class Service:
             for name, given in self.settings.sources.items()
         ]
 
-    def _keeper(self, name: str, key: str, work: Work, *, stop_s: float = FINISH_S) -> Keeper:
-        return Keeper(
+    def _worker(self, name: str, key: str, work: Work, *, stop_s: float = FINISH_S) -> Worker:
+        return Worker(
             name=name,
             key=key,
             leases=self._leases,
@@ -256,9 +256,9 @@ class Service:
 
     # --- endpoints --------------------------------------------------------------------------------
 
-    def _endpoint_keepers(self) -> list[Keeper]:
+    def _endpoint_workers(self) -> list[Worker]:
         return [
-            self._keeper(
+            self._worker(
                 f"webhook/{name}", self.keys.endpoint_lease(name), partial(self._deliver, name, given)
             )
             for name, given in self.settings.webhooks.items()

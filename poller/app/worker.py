@@ -29,7 +29,7 @@ log = structlog.get_logger("poller.app")
 
 
 @dataclass(kw_only=True)
-class Keeper:
+class Worker:
     """One unit of work: a source to poll or an endpoint to serve."""
 
     name: str
