@@ -20,11 +20,11 @@ from poller.store.letters import Meta
 from poller.store.queue import Orders, Outcome, Queue
 
 from . import retry
+from .breaker import Announce, Breaker
 from .filters import wanted_by, wants_source
 from .formats import FORMATS
 from .intake import Intake
 from .journal import Journal
-from .keeper import Announce, Keeper
 from .lanes import Board, Item
 from .outbound import Answer, Outbound
 from .retry import Verdict
@@ -87,7 +87,7 @@ class Endpoint:
             spawn=lambda settler: self._spawn(settler.run()),
             changed=self._stir,
         )
-        self._keeper = Keeper(
+        self._breaker = Breaker(
             queue=self._queue,
             settings=settings,
             announce=announce,
@@ -106,7 +106,7 @@ class Endpoint:
     def gauges(self) -> Gauges:
         """Tell how the endpoint stands."""
         return Gauges(
-            state=self._keeper.state.word(now=self._now()),
+            state=self._breaker.state.word(now=self._now()),
             in_flight=len(self._flights),
             at_hand=len(self._board),
             waiting=sum(self._board.stored.values()),
@@ -185,18 +185,18 @@ class Endpoint:
                 await patience.rest(exc)
 
     async def _tick(self) -> None:
-        now, keeper, intake = self._now(), self._keeper, self._intake
-        orders = await keeper.load(now=now)
-        self._clear = keeper.has_obeyed(orders)  # nothing is read or sent before an order is carried out
-        await intake.open(up_since=keeper.health.up_since)
+        now, breaker, intake = self._now(), self._breaker, self._intake
+        orders = await breaker.load(now=now)
+        self._clear = breaker.has_obeyed(orders)  # nothing is read or sent before an order is carried out
+        await intake.open(up_since=breaker.health.up_since)
         if not self._clear:
             await self._carry_out(orders, now=now)
         if now < self._last_tick - JUMP_S:
-            keeper.clock_went_back(now=now)
+            breaker.clock_went_back(now=now)
             self._board.pull_forward(latest=now + retry.longest_wait_s(self.settings.schedule_s))
         self._last_tick = now
-        keeper.heed(*keeper.health.passed(now=now), now=now)
-        self._board.look_again(now=now, up_since=keeper.health.up_since)
+        breaker.heed(*breaker.health.passed(now=now), now=now)
+        self._board.look_again(now=now, up_since=breaker.health.up_since)
         await self._keep()
         await intake.flush()
         await self._now_and_then()
@@ -207,14 +207,14 @@ class Endpoint:
         if orders.skip:
             await self._intake.skip(orders.skip)
         await self._intake.reload()
-        self._keeper.obey(orders, now=now)
+        self._breaker.obey(orders, now=now)
         if orders.want == "enabled":
             self._board.pull_forward(latest=now)
         self._clear = True
 
     async def _keep(self) -> None:
-        await self._keeper.save()
-        await self._keeper.announce()
+        await self._breaker.save()
+        await self._breaker.announce()
         await self._journal.write()
 
     async def _now_and_then(self) -> None:
@@ -223,7 +223,7 @@ class Endpoint:
             await intake.look()
         if self._ticks % SWEEP_EVERY == 0:
             await intake.sweep()
-        if not self._keeper.health.disabled:
+        if not self._breaker.health.disabled:
             await intake.send_again()
         self._ticks += 1
 
@@ -241,7 +241,7 @@ class Endpoint:
                 await patience.rest(exc)
 
     async def _read(self) -> bool:
-        health = self._keeper.health
+        health = self._breaker.health
         if not self._clear or health.disabled:
             return False
         held = health.probing or health.doubtful or health.open_at() > self._now()
@@ -257,7 +257,7 @@ class Endpoint:
             await _wait(self._wake, self._until_next())
 
     def _launch(self) -> bool:
-        now, health = self._now(), self._keeper.health
+        now, health = self._now(), self._breaker.health
         if not self._clear or health.disabled or now < health.open_at():
             return False
         slow = health.probing or health.doubtful
@@ -277,7 +277,7 @@ class Endpoint:
 
     def _until_next(self) -> float:
         # A clock may jump, so nobody sleeps for long on its word.
-        now, due, health = self._now(), self._board.next_due(), self._keeper.health
+        now, due, health = self._now(), self._board.next_due(), self._breaker.health
         moments = [health.open_at(), self._next_start, *([] if due is None else [due])]
         return min(self._tick_s, *(moment - now for moment in moments if moment > now), self._tick_s)
 
@@ -302,21 +302,21 @@ class Endpoint:
     # --- concluding ----------------------------------------------------------------------
 
     async def _conclude(self, item: Item, event: Event, answer: Answer, *, probe: bool) -> None:
-        now, keeper = self._now(), self._keeper
+        now, breaker = self._now(), self._breaker
         judged = retry.judge(answer.status, retry_after=answer.retry_after, now=now)
         meta = _tried(item.meta, answer, now=now)
         if judged.verdict is Verdict.TAKEN:
             self._succeeded(now)
             name, outcome = "delivered", Outcome("done", item.place)
         elif judged.verdict is Verdict.GONE:
-            keeper.heed(*keeper.health.gone(now=now), now=now)
+            breaker.heed(*breaker.health.gone(now=now), now=now)
             meta.attempts = item.meta.attempts
             name, outcome = "gone", Outcome("wait", item.place, 0.0, meta, event.body)
         else:
-            keeper.heed(*keeper.health.failed(now=now, pause_s=judged.pause_s, probe=probe), now=now)
+            breaker.heed(*breaker.health.failed(now=now, pause_s=judged.pause_s, probe=probe), now=now)
             if probe:
                 self._board.postpone(item, due=item.due)  # it has cost nothing: the event is where it was
-                due = keeper.health.probe_at
+                due = breaker.health.probe_at
                 self._journal.note(item, answer, outcome="probe", attempt=meta.attempts, now=now, due=due)
                 return
             name, outcome = self._after_failure(item, meta, event, judged.pause_s, now=now)
@@ -325,9 +325,9 @@ class Endpoint:
         self._journal.note(item, answer, outcome=name, attempt=meta.attempts, now=now, due=due_at)
 
     def _succeeded(self, now: float) -> None:
-        keeper = self._keeper
-        was_down = keeper.health.probing
-        keeper.heed(*keeper.health.succeeded(now=now), now=now)
+        breaker = self._breaker
+        was_down = breaker.health.probing
+        breaker.heed(*breaker.health.succeeded(now=now), now=now)
         if was_down:
             self._board.pull_forward(latest=now)
             self._log.info("endpoint.back", waiting=sum(self._board.stored.values()))
@@ -340,7 +340,7 @@ class Endpoint:
         delay = retry.delay_s(schedule, attempts=meta.attempts, chance=self._chance())
         if delay is not None:
             return "later", Outcome("wait", item.place, now + max(delay, pause_s), meta, event.body)
-        if self._keeper.health.disabled:
+        if self._breaker.health.disabled:
             # It ends parked, not dead: the endpoint takes nothing from anybody.
             meta.attempts = item.meta.attempts
             return "later", Outcome("wait", item.place, now, meta, event.body)

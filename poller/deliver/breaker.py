@@ -24,7 +24,7 @@ Announce = Callable[[str, str, str, dict[str, Any]], Awaitable[None]]
 """(source, type, subject, object): writes an operational event, once for each `object["id"]`."""
 
 
-class Keeper:
+class Breaker:
     """The health of one endpoint, and the orders given to it."""
 
     def __init__(
