@@ -33,8 +33,8 @@ from poller.watch.poll import Swept
 from poller.web import Listener, Pulse, Web, listen, opened
 
 from .announce import Announcer
-from .clockwork import Clockwork
 from .front import house_of
+from .scheduler import Scheduler
 from .sharing import Sharing
 from .wiring import endpoint_of, manner_of, plan_of, purse_of, redis_url, source_of
 from .worker import FINISH_S, Work, Worker, rest
@@ -88,7 +88,7 @@ class Service:
         self._share: frozenset[str] = frozenset()
         self.reasons: list[str] = ["starting"]
         """Why the service is not ready; empty when it is."""
-        self.clockwork = Clockwork(
+        self.scheduler = Scheduler(
             {
                 name: (given.every.total_seconds(), self._due[name].set)
                 for name, given in settings.sources.items()
@@ -99,11 +99,11 @@ class Service:
 
     def pulse(self) -> Pulse:
         """How this replica is, as it knows itself."""
-        clockwork = self.clockwork
+        scheduler = self.scheduler
         return Pulse(
-            ticking=clockwork.ticking or not clockwork.started,
-            silent_s=clockwork.silent_s if clockwork.started else 0.0,
-            restarts=clockwork.restarts,
+            ticking=scheduler.ticking or not scheduler.started,
+            silent_s=scheduler.silent_s if scheduler.started else 0.0,
+            restarts=scheduler.restarts,
             reasons=(*self.reasons, *(worker.refused for worker in self.workers if worker.refused)),
             held={worker.name: worker.holds for worker in self.workers},
         )
@@ -121,7 +121,7 @@ class Service:
             return
         await self._beat_once()  # so that nobody waits for a share at the start
         async with asyncio.TaskGroup() as group:
-            group.create_task(self.clockwork.run(stop))
+            group.create_task(self.scheduler.run(stop))
             group.create_task(self._beat(stop))
             for worker in self.workers:
                 group.create_task(worker.run(stop))
@@ -176,7 +176,7 @@ class Service:
         try:
             alive = await self._replicas.beat([worker.name for worker in self.workers])
             self._share = fair_share(alive, me=self.me)
-            silent = "" if self.clockwork.ticking else "the scheduler does not tick"
+            silent = "" if self.scheduler.ticking else "the scheduler does not tick"
             self.reasons = [silent] if silent else []
         except StoreError as exc:
             self.reasons = [str(exc)]

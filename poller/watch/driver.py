@@ -92,7 +92,7 @@ class Driver:
             await self._wait(min(wait_s, LOOK_S))
 
     async def _wait(self, seconds: float) -> None:
-        """Wait so long, or until the clockwork says that a sweep may be due."""
+        """Wait so long, or until the scheduler says that a sweep may be due."""
         if seconds <= 0:
             return
         with suppress(TimeoutError):

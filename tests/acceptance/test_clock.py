@@ -18,7 +18,7 @@ from waiting import wait_until
 from website import settings_of, site, unwell
 
 from poller.app import Service
-from poller.app.clockwork import BEAT_S, SILENCE_S, Clockwork
+from poller.app.scheduler import BEAT_S, SILENCE_S, Scheduler
 from poller.model import loads
 from poller.simulators import Options, serve
 from poller.store.connection import Connection
@@ -31,13 +31,13 @@ Figures = Callable[..., None]
 
 @dataclass
 class Ticking:
-    """A clockwork with one job, and when that was due (monotonic seconds)."""
+    """A scheduler with one job, and when that was due (monotonic seconds)."""
 
     due: list[float] = field(default_factory=list)
-    clockwork: Clockwork = field(init=False)
+    scheduler: Scheduler = field(init=False)
 
     def __post_init__(self) -> None:
-        self.clockwork = Clockwork({"job": (0.2, self._tick)})
+        self.scheduler = Scheduler({"job": (0.2, self._tick)})
 
     def _tick(self) -> None:
         self.due.append(time.monotonic())
@@ -47,7 +47,7 @@ class Ticking:
 async def ticking() -> AsyncIterator[Ticking]:
     """Have it tick while the block runs."""
     made, stop = Ticking(), asyncio.Event()
-    running = asyncio.create_task(made.clockwork.run(stop))
+    running = asyncio.create_task(made.scheduler.run(stop))
     try:
         yield made
     finally:
@@ -76,8 +76,8 @@ async def test_a_trigger_that_raises_stops_nothing_for_good(
         silent_at, count = made.due[-1], len(made.due)
         await wait_until(lambda: len(made.due) > count + 2, "ticks again", 10)
         took_s = made.due[count] - silent_at
-        assert made.clockwork.restarts == 1
-        here.pulse = unwell(restarts=made.clockwork.restarts)
+        assert made.scheduler.restarts == 1
+        here.pulse = unwell(restarts=made.scheduler.restarts)
         said = (await here.get("/healthz")).json()
         assert said == {
             "status": "ok",
@@ -96,12 +96,12 @@ async def test_a_job_that_raises_is_due_again() -> None:
         msg = "a job that raises"
         raise ValueError(msg)
 
-    clockwork, stop = Clockwork({"job": (0.1, job)}), asyncio.Event()
-    running = asyncio.create_task(clockwork.run(stop))
+    scheduler, stop = Scheduler({"job": (0.1, job)}), asyncio.Event()
+    running = asyncio.create_task(scheduler.run(stop))
     await wait_until(lambda: len(times) >= 5, "five times")
     stop.set()
     await running
-    assert clockwork.restarts == 0
+    assert scheduler.restarts == 0
 
 
 @dataclass
@@ -166,7 +166,7 @@ async def test_a_clock_that_is_set_skips_or_adds_one_poll_at_most(redis_url: str
                 await wait_until(lambda said=said: _more(watch, said), "the change is told", 20)
             late = max(gaps)
             events = await watch.events()
-            assert (watch.service.clockwork.jumps, watch.service.clockwork.restarts) == (len(jumps), 0)
+            assert (watch.service.scheduler.jumps, watch.service.scheduler.restarts) == (len(jumps), 0)
     ids = {event["id"] for event in events}
     observed = [event["data"]["observed"] for event in events]
     negative = [each for each in observed if each["not_before"] > each["not_after"]]

@@ -23,7 +23,7 @@ JUMP_S = 5.0
 log = structlog.get_logger("poller.app")
 
 
-class Clockwork:
+class Scheduler:
     """Calls each source's `due` at its interval."""
 
     def __init__(
