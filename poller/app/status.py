@@ -31,7 +31,7 @@ from poller.web.answers import (
 )
 from poller.web.words import span
 
-from .reckoning import Allowance, Load, reckon, requests_of
+from .forecast import Allowance, Load, reckon, requests_of
 from .wiring import purse_of
 
 STALE_AFTER = 3.0

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
-from poller.app.reckoning import Allowance, Load, advice, reckon, requests_of
+from poller.app.forecast import Allowance, Load, advice, reckon, requests_of
 from poller.app.status import Inspector, detailed_kinds, load_of, same_host, sweeps_of, unit_of
 from poller.app.wiring import manner_of, purse_of, source_of
 from poller.config import SourceSettings

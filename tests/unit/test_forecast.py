@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poller.app.reckoning import Allowance, Load, advice, reckon, requests_of
+from poller.app.forecast import Allowance, Load, advice, reckon, requests_of
 from poller.config import parse_duration
 
 USUAL = Allowance(limit=240, window_s=300)
