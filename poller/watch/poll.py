@@ -14,7 +14,6 @@ from poller.store.snapshots import MOST_CHANGES
 
 from . import sizing
 from .absence import HOLD_AT_LEAST, Absence
-from .attic import Attic
 from .desk import Desk
 from .details import Details
 from .diff import Rename
@@ -23,6 +22,7 @@ from .ledger import UNSEEN
 from .rows import MOST_NEWS, Rows, Run
 from .sources.base import Kind, LeftOut, Missing, Page, Reading, Same
 from .statuses import Statuses
+from .tombstones import Tombstones
 from .upstream import Ticket
 from .visibility import Visibility
 
@@ -64,7 +64,7 @@ class Poll:
         self._visibility = Visibility(desk, self._details)
         self._absence = Absence(desk, self._details)
         self._rows = Rows(desk, self._statuses, self._visibility)
-        self._attic = Attic(desk)
+        self._tombstones = Tombstones(desk)
 
     async def sweep(self, name: str) -> Swept:
         """Read one list to its end, commit what it shows, and ask by id for what is absent.
@@ -246,7 +246,7 @@ class Poll:
             mine.top = self._desk.top(run.kind)
         await self._statuses.learn()
         await self._tell_baseline()
-        await self._attic.tidy()
+        await self._tombstones.tidy()
 
     async def _tell_baseline(self) -> None:
         """Once every list has had its first complete sweep."""

@@ -12,7 +12,7 @@ LOOKED_AT = 50
 _MARK = b'"gone"'
 
 
-class Attic:
+class Tombstones:
     """One bounded chore per sweep: old tombstones are made small."""
 
     def __init__(self, desk: Desk) -> None:
