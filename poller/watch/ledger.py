@@ -9,7 +9,7 @@ from poller.model import Event
 from poller.store.snapshots import Commit
 
 from .events import Bounds, Known, kept, make
-from .sizing import Sizing
+from .page_size import Sizing
 from .sources.base import Kind
 
 UNSEEN = b"-"

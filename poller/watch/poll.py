@@ -12,7 +12,7 @@ import xxhash
 from poller.errors import BadAnswer, Unreachable
 from poller.store.snapshots import MOST_CHANGES
 
-from . import sizing
+from . import page_size
 from .absence import HOLD_AT_LEAST, Absence
 from .desk import Desk
 from .details import Details
@@ -149,7 +149,7 @@ class Poll:
         ticket = await desk.purse.ticket("sweep", mine.cost or 2)
         try:
             size = await self._read_pages(run, ticket, since)
-            mine.sizing = sizing.read(mine.sizing, size=size, longest=run.longest, pages=run.pages)
+            mine.sizing = page_size.read(mine.sizing, size=size, longest=run.longest, pages=run.pages)
             told.complete, told.reason = True, ""
         except (Unreachable, BadAnswer) as exc:
             told.complete, told.reason = False, str(exc)
@@ -177,7 +177,7 @@ class Poll:
                     async for page in pages:
                         await self._take_page(run, page)
             except BadAnswer as exc:
-                less = sizing.refused(mine.sizing, size) if exc.status in sizing.TOO_MUCH else None
+                less = page_size.refused(mine.sizing, size) if exc.status in page_size.TOO_MUCH else None
                 if run.pages or less is None:
                     raise
                 mine.sizing = less

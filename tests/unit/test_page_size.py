@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from poller.watch.sizing import SIZES, Sizing, read, refused, smaller
+from poller.watch.page_size import SIZES, Sizing, read, refused, smaller
 
 MODES: dict[str, tuple[Callable[[int], int | None], int]] = {
     "cuts to 100": (lambda asked: min(asked, 100), 100),
