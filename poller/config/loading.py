@@ -15,10 +15,11 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 
 from poller.errors import SettingsError
 
-from . import environment, file, wording
+from . import environment, file
 from .layers import Layer, Leaf, build, flatten
 from .models import Settings
 from .origins import Origin, Path_, dotted
+from .problems import problem
 from .values import format_duration, is_loopback, split_url
 
 FILE_NAME = "poller.toml"
@@ -102,7 +103,7 @@ def compose(given: Given, *, overrides: Mapping[str, Any]) -> Settings:
     try:
         settings = _validated(layers)
     except ValidationError as exc:
-        found = [wording.problem(error, origins) for error in exc.errors(include_url=False)]
+        found = [problem(error, origins) for error in exc.errors(include_url=False)]
         problems += [line for path, line in found if not lost and not _under(path, failed)]
         raise SettingsError(list(dict.fromkeys(problems))) from None  # the cause may quote a secret
     if problems:

@@ -11,8 +11,8 @@ from pydantic import BaseModel, SecretStr
 
 from .models import Settings, WebhookSettings
 from .origins import Origin, Path_, dotted
+from .problems import origin_of
 from .values import LONG_SEGMENT, MASK, format_duration, is_slack, mask_url
-from .wording import origin_of
 
 Shown = str | int | bool | list[str] | None
 
