@@ -10,9 +10,9 @@ from poller.deliver.filters import wants_source
 from poller.model import loads
 from poller.store import snapshots
 from poller.store.budget import Usage
-from poller.store.census import Standing as EndpointFound
-from poller.store.census import census
 from poller.store.connection import Connection
+from poller.store.endpoint_stats import Standing as EndpointFound
+from poller.store.endpoint_stats import census
 from poller.store.keys import Keys
 from poller.store.leases import Holder, Leases, living
 from poller.store.letters import Counts, EndpointState

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from .census import census
 from .connection import Connection, Script, translated
+from .endpoint_stats import census
 from .keys import Keys
 from .letters import Attempt, Counts, EndpointState, Letter, before_ms, letter, position
 from .queue import (
