@@ -16,7 +16,7 @@ from poller.deliver.signing import encode_secret
 from poller.errors import SettingsError
 from poller.model import rfc3339
 from poller.store.letters import Attempt, Letter
-from poller.store.office import Office
+from poller.store.operators import Office
 from poller.web.actions import Actions, Plan, Refused
 from poller.web.words import span
 

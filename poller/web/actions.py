@@ -16,7 +16,7 @@ from poller.deliver.settings import outbound_for
 from poller.model import Event, dumps, loads, rfc3339
 from poller.store import snapshots
 from poller.store.letters import before_ms
-from poller.store.office import Office
+from poller.store.operators import Office
 from poller.store.streams import Streams
 
 from .answers import Done, EndpointAnswer, SourceAnswer, TestDone

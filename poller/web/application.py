@@ -13,7 +13,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from poller.errors import StoreError
-from poller.store.office import Office
+from poller.store.operators import Office
 from poller.store.streams import Streams
 from poller.store.views import Views
 

@@ -16,7 +16,7 @@ from poller.errors import StoreUnavailable
 from poller.model import Event, fields_of
 from poller.store.connection import Connection
 from poller.store.keys import Keys
-from poller.store.office import Office
+from poller.store.operators import Office
 
 HOUR = 3600.0
 

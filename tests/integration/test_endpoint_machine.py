@@ -21,7 +21,7 @@ from waiting import wait_until
 from poller.deliver.settings import EndpointSettings
 from poller.store.connection import Connection
 from poller.store.keys import Keys
-from poller.store.office import Office
+from poller.store.operators import Office
 
 CONCURRENCY = 4
 

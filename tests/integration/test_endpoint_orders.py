@@ -10,7 +10,7 @@ from poller.deliver.outbound import Outbound
 from poller.deliver.trial import example, send
 from poller.store.connection import Connection
 from poller.store.keys import Keys
-from poller.store.office import Office
+from poller.store.operators import Office
 
 HOUR = 3600.0
 

@@ -11,7 +11,7 @@ from waiting import wait_until
 
 from poller.store.connection import Connection
 from poller.store.keys import Keys
-from poller.store.office import Office
+from poller.store.operators import Office
 
 HOUR = 3600.0
 

@@ -14,7 +14,7 @@ from waiting import wait_until
 from poller.errors import Fenced
 from poller.store.connection import Connection, Script
 from poller.store.keys import Keys
-from poller.store.office import Office
+from poller.store.operators import Office
 
 READS_ON = ("XRANGE",)
 """Carrying the order out begins with it, and nothing else here does it."""

@@ -8,7 +8,7 @@ from poller.model import fields_of
 from poller.store.connection import Connection
 from poller.store.keys import Keys
 from poller.store.letters import EndpointState, Meta
-from poller.store.office import Office
+from poller.store.operators import Office
 from poller.store.queue import KEPT_DEAD_S, Outcome, Place, Queue
 
 META = Meta(id="evt_1", type="drum.task.added", subject="task/1", time="", attempts=3, first=1.5)

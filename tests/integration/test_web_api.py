@@ -19,7 +19,7 @@ from poller.model import loads
 from poller.store import snapshots
 from poller.store.connection import Connection
 from poller.store.letters import Meta, record
-from poller.store.office import Office
+from poller.store.operators import Office
 from poller.watch.events import Known, kept
 from poller.web.api import OPERATIONS, document
 from poller.web.openapi import SECURITY
