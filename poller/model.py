@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 import msgspec
@@ -11,7 +11,28 @@ from pydantic import BaseModel, ConfigDict, Field
 Json: TypeAlias = Any
 """A decoded JSON value. Numbers with a point or an exponent are Decimal, the places kept as sent."""
 
-_decoder = msgspec.json.Decoder(float_hook=Decimal)
+MOST_DIGITS = 400
+"""Before or behind the point: more than any number of IEEE 754 has, and of what an API means by one."""
+
+
+def number(text: str) -> Decimal:
+    """Read a JSON number with a point or an exponent, the places kept as sent.
+
+    Raises:
+        ValueError: it is none, or beyond MOST_DIGITS: written out it would fill the memory.
+    """
+    try:
+        read = Decimal(text)
+        digits = max(abs(int(read.as_tuple().exponent)), abs(read.adjusted()))
+    except InvalidOperation:  # an exponent that Decimal itself cannot hold
+        digits = MOST_DIGITS + 1
+    if digits > MOST_DIGITS:
+        msg = f"the number {text[:40]} has more than {MOST_DIGITS} digits before or behind its point"
+        raise ValueError(msg)
+    return read
+
+
+_decoder = msgspec.json.Decoder(float_hook=number)
 _encoder = msgspec.json.Encoder(decimal_format="number")
 _canonical = msgspec.json.Encoder(decimal_format="number", order="sorted")
 
@@ -20,7 +41,7 @@ def loads(data: bytes | str) -> Json:
     """Decode JSON, keeping the decimal places of every number.
 
     Raises:
-        ValueError: not JSON, or nested deeper than the interpreter can follow.
+        ValueError: not JSON, nested deeper than the interpreter can follow, or a number beyond all sense.
     """
     try:
         return _decoder.decode(data)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from poller.model import canonical
+from poller.model import canonical, number
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +94,11 @@ def worth_saying(shape: Shape, changed: Iterable[str], *, noise: bool) -> bool:
 
 def same(shape: Shape, name: str, old: object, new: object) -> bool:
     """Whether a top-level field has not moved."""
-    if name in shape.refs:
-        return _same_refs(old, new)
-    if name in shape.numbers and isinstance(old, str) and isinstance(new, str):
-        return old == new or _equal_numbers(old, new)
+    old, new = meant(shape, name, old), meant(shape, name, new)
     if name in shape.sparse and isinstance(old, dict) and isinstance(new, dict):
         return all(equal(old.get(key), new.get(key)) for key in old.keys() | new.keys())
-    if name in shape.sets and isinstance(old, list) and isinstance(new, list):
-        return sorted(map(sort_key, old)) == sorted(map(sort_key, new))
+    if name in shape.sets | shape.refs.keys() and isinstance(old, list) and isinstance(new, list):
+        return sort_key(old) == sort_key(new)
     return equal(old, new)
 
 
@@ -118,13 +115,15 @@ def equal(old: object, new: object) -> bool:
     return old == new
 
 
-def _same_refs(old: object, new: object) -> bool:
-    """Same things, whatever they are called; a list of them has no order of its own."""
-    if isinstance(old, list) and isinstance(new, list):
-        return sorted(map(_nameless, old)) == sorted(map(_nameless, new))
-    if isinstance(old, dict) and isinstance(new, dict):
-        return equal({**old, "name": None}, {**new, "name": None})
-    return equal(old, new)
+def meant(shape: Shape, name: str, value: object) -> object:
+    """A top-level value as it is compared: what is `same` gives the same bytes by `sort_key`."""
+    if isinstance(value, list) and name in shape.refs:
+        return sorted(map(_nameless, value), key=sort_key)
+    if isinstance(value, list) and name in shape.sets:
+        return sorted(value, key=sort_key)
+    if isinstance(value, str) and name in shape.numbers:
+        return _number(value)
+    return _nameless(value) if name in shape.refs else value
 
 
 def _renames(what: str, old: object, new: object) -> Iterable[Rename]:
@@ -139,8 +138,15 @@ def _refs(value: object) -> Iterable[dict[str, Any]]:
     return [ref for ref in (value if isinstance(value, list) else [value]) if isinstance(ref, dict)]
 
 
-def _nameless(ref: object) -> bytes:
-    return sort_key({**ref, "name": None} if isinstance(ref, dict) else ref)
+def _nameless(ref: object) -> object:
+    return {**ref, "name": None} if isinstance(ref, dict) else ref
+
+
+def _number(text: str) -> object:
+    try:
+        return number(text.strip())
+    except ValueError:  # no number, not a finite one, or an absurd one: what it is then is its text
+        return text
 
 
 def sort_key(value: object) -> bytes:

@@ -11,7 +11,7 @@ import msgspec
 
 from poller.model import Event, dumps, rfc3339
 
-from .diff import sort_key
+from .diff import Shape, meant, sort_key
 
 
 class Known(msgspec.Struct, omit_defaults=True):
@@ -63,6 +63,9 @@ def kept(known: Known) -> bytes:
     return dumps(known)
 
 
+PLAIN = Shape()
+
+
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """Between which two moments something changed (Unix seconds)."""
@@ -87,9 +90,10 @@ def make(
     previous: Mapping[str, Any] | None = None,
     changed: tuple[str, ...] = (),
     deal: Mapping[str, str | None] | None = None,
+    shape: Shape = PLAIN,
     detected_at: float,
 ) -> Event:
-    """Make the next event of a record, and count it in `known`.
+    """Make the next event of a record, whose fields are compared by `shape`, and count it in `known`.
 
     The id follows contract §4: the same transition found again has the same id, and every real
     transition another.
@@ -99,7 +103,7 @@ def make(
     known.counts = {**known.counts, suffix: known.counts.get(suffix, 0) + 1}
     told: object = known.counts[suffix]
     if by_content(suffix):
-        told = [known.revision, {name: object_.get(name) for name in changed}]
+        told = [known.revision, {name: meant(shape, name, object_.get(name)) for name in changed}]
     event_id = "evt_" + hashlib.sha256(sort_key([source, subject, type_, told])).hexdigest()[:40]
     time = rfc3339(detected_at)
     data: dict[str, Any] = {

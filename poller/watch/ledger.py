@@ -163,6 +163,7 @@ class Ledger:
             previous=previous,
             changed=changed,
             deal=deal,
+            shape=kind.shape,
             detected_at=self._detected_at,
         )
         self.events.append(event)

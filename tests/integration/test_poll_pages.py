@@ -105,3 +105,26 @@ async def test_a_list_that_never_stands_still_is_read_three_times_and_then_asked
         assert sum("page=1&" in f"{each.query}&" for each in list(sim.requests)[before:]) == 3
         assert [each for each in found if each != "list"] == ["101", "101"]
         assert {kind.rpartition(".")[2] for kind, _ in await watched.told()} == {"created"}
+
+
+@pytest.mark.parametrize("number", ["1e9999999999999999999999", "1e1000000", "-1e-1000000"])
+async def test_a_number_beyond_all_sense_ends_its_sweep_and_nothing_else(
+    connection: Connection, number: str
+) -> None:
+    """Written out it would fill the memory: the page is not believed, its list is read again next time."""
+    async with drum(connection, records=12, extra_keys={"score": 1}) as (sim, watched):
+        await watched.events()
+        encoded = sim.world.encoded
+
+        def absurd(row: Any, role: Any, *, detail: bool) -> bytes:
+            body: bytes = encoded(row, role, detail=detail)
+            return body.replace(b'"score":1', f'"score":{number}'.encode()) if row.id == 101 else body
+
+        sim.world.encoded = absurd
+        sim.orders.update(101, name="Beside it")
+        told = await watched.poll.sweep("opportunity")
+        assert not told.complete
+        assert "digits" in told.reason
+        sim.world.encoded = encoded
+        await watched.poll.sweep("opportunity")
+        assert await watched.told() == [("drum.opportunity.updated", "opportunity/101")]

@@ -84,6 +84,9 @@ def test_people_are_a_set(ids: list[int], chance: Any) -> None:
         ("250000.0", Decimal("250000.00")),
         ("1.10", "1.1"),
         (Decimal("-0.0"), Decimal("0.00")),
+        ("n/a", "n/a"),
+        ("NaN", "NaN"),
+        ("1e1000000", "1e1000000"),
     ],
 )
 def test_the_same_amount_is_no_change(old: object, new: object) -> None:

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poller.model import CloudEvent, Event, loads
+from poller.watch.diff import Shape
 from poller.watch.events import Bounds, Known, kept, known_of, make
 
 BOUNDS = Bounds(1763800000.0, 1763800030.5)
@@ -39,6 +40,39 @@ def test_the_same_transition_found_again_has_the_same_id(at: float, amount: Deci
     one = updated(Known(revision=4), {"amount": amount, "name": "x"}, ("amount",))
     two = updated(Known(revision=4), {"amount": amount + Decimal("0.000"), "name": "y"}, ("amount",), at)
     assert one.id == two.id
+
+
+@given(st.permutations(["a", "b", "c"]), st.permutations([1, 2, 3]), st.text())
+def test_an_order_that_means_nothing_gives_no_other_id(tags: list[str], ids: list[int], name: str) -> None:
+    """Tags and people are sets, a name may be another by now, 1.5 may be sent as a string: one transition."""
+    shape = Shape(
+        sets=frozenset({"tags"}), refs={"users": "user", "team": "team"}, numbers=frozenset({"amount"})
+    )
+
+    def said(view: dict[str, object]) -> str:
+        known = Known(revision=4)
+        return make(
+            known,
+            source="/drum/acme",
+            subject="opportunity/101",
+            type_="drum.opportunity.updated",
+            bounds=BOUNDS,
+            object_=view,
+            changed=tuple(view),
+            shape=shape,
+            detected_at=1.0,
+        ).id
+
+    users = [{"id": each, "name": "x"} for each in (1, 2, 3)]
+    first = {"tags": ["a", "b", "c"], "users": users, "team": {"id": 1, "name": "x"}, "amount": "1.50"}
+    again = {
+        "tags": tags,
+        "users": [{"id": each, "name": name} for each in ids],
+        "team": {"id": 1, "name": name},
+        "amount": Decimal("1.5"),
+    }
+    assert said(first) == said(again)
+    assert said(first) != said({**first, "tags": ["a", "b"]})
 
 
 def test_a_win_found_again_has_the_same_id_whatever_else_moved() -> None:
