@@ -4,8 +4,10 @@
 
 The bound is (Σ√(wλc))² / (2BΣwλ): nobody does better under Poisson who knows every rate and no moment
 (anchors/polling.md §3b). Nobody knows the rates: `learner` is the bound of who knows only the population
-they are drawn from and has seen what happened so far (numerically, by Bayes), and so the least that any
-policy can reach. In sessions changes come in clusters, and less than 1 is possible.
+that a record's rate is drawn from and has seen what happened so far (numerically, by Bayes), and so the
+least that any policy can reach. In sessions changes come in clusters, and less than 1 is possible: how much
+less, `told all` shows, our rule for who knows every rate and how sessions go, and is told at each reading
+whether one goes on.
 
 Details alone: 500 records, 0.5 requests a second, 0.2 changes of a record a day; the first third of the
 time (`--warm`) is for learning and not counted. Mixed: two lists and their details at 0.8 requests a second,
@@ -19,6 +21,7 @@ import math
 import random
 import statistics
 import time
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -61,6 +64,10 @@ def rates(population: str, count: int, rng: random.Random) -> list[float]:
     return [PER_DAY / DAY_S * POPULATIONS[population](rng) for _ in range(count)]
 
 
+Span = tuple[float, float]
+"""A session's first change and its last."""
+
+
 def poisson(rate: float, until: float, rng: random.Random) -> list[float]:
     """Moments of change, independent of each other."""
     at, found = 0.0, []
@@ -69,9 +76,14 @@ def poisson(rate: float, until: float, rng: random.Random) -> list[float]:
     return found
 
 
-def sessions(rate: float, until: float, rng: random.Random) -> list[float]:
+def alone(rate: float, until: float, rng: random.Random) -> tuple[list[float], list[Span]]:
+    """Changes without sessions."""
+    return poisson(rate, until, rng), []
+
+
+def sessions(rate: float, until: float, rng: random.Random) -> tuple[list[float], list[Span]]:
     """As many changes, in clusters."""
-    found = []
+    found, spans = [], []
     for begin in poisson(rate / (1 + FURTHER), until, rng):
         at = begin
         while at < until:
@@ -79,11 +91,12 @@ def sessions(rate: float, until: float, rng: random.Random) -> list[float]:
             if rng.random() < 1 / (1 + FURTHER):
                 break
             at += rng.expovariate(1 / APART_S)
-    return sorted(found)
+        spans.append((begin, at))
+    return sorted(found), spans
 
 
-NAMES = ("round robin", "proportional", "known rates", "poller")
-PROCESSES = {"Poisson": poisson, "sessions": sessions}
+NAMES = ("round robin", "proportional", "told all", "poller")
+PROCESSES = {"Poisson": alone, "sessions": sessions}
 
 
 @dataclass(slots=True)
@@ -94,6 +107,7 @@ class Unit:
     cost: int
     weight: float
     changes: list[float]
+    spans: list[Span] = field(default_factory=list)
     read_to: int = 0
     list: str = ""
     """For a list its name; empty for a detail."""
@@ -153,11 +167,11 @@ class InTurn:
         """Nothing is learned."""
 
 
-class Fixed:
-    """Each at an interval of its own, for rates that are known: by the rate, or by its square root."""
+class Proportional:
+    """Each as often as it changes, for rates that are known."""
 
-    def __init__(self, units: Sequence[Unit], power: float, per_s: float) -> None:
-        plain = [(unit.cost / (unit.weight * unit.rate)) ** power for unit in units]
+    def __init__(self, units: Sequence[Unit], per_s: float) -> None:
+        plain = [unit.cost / (unit.weight * unit.rate) for unit in units]
         price = sum(unit.cost / each for unit, each in zip(units, plain, strict=True)) / per_s
         self._intervals = [each * price for each in plain]
         rng = random.Random(1)
@@ -169,6 +183,55 @@ class Fixed:
 
     def read(self, unit: int, now: float, found: int) -> None:
         heapq.heappush(self._due, (now + self._intervals[unit], unit))
+
+
+class ToldAll:
+    """Each when its value, weight × 2 ∫ s λ(s) ds ÷ cost over its age, reaches one price for all.
+
+    λ(s) is exact: every rate is known, how sessions go too, and at each reading whether one goes on. The
+    price is moved until what is due and what may be spent are the same.
+    """
+
+    LASTS_S = APART_S * (1 + FURTHER)
+    """A session that goes on, on average."""
+
+    def __init__(self, units: Sequence[Unit], per_s: float) -> None:
+        self._units = units
+        roots = sum(math.sqrt(unit.weight * unit.rate * unit.cost) for unit in units)
+        self._price = (roots / per_s) ** 2
+        self._starts = [sorted(begin for begin, _ in unit.spans) for unit in units]
+        self._ends = [sorted(end for _, end in unit.spans) for unit in units]
+        self._late: list[float] = []
+        rng = random.Random(1)
+        self._due = [(rng.random() * self._interval_s(unit, 0), at) for at, unit in enumerate(units)]
+        heapq.heapify(self._due)
+
+    def next(self, now: float) -> int:
+        due, unit = heapq.heappop(self._due)
+        self._late.append((now - due) / self._interval_s(self._units[unit], 0))
+        if len(self._late) == len(self._units):
+            self._price *= 1 + min(0.2, max(-0.2, statistics.fmean(self._late)))
+            self._late.clear()
+        return unit
+
+    def read(self, unit: int, now: float, found: int) -> None:
+        going = bisect_right(self._starts[unit], now) - bisect_right(self._ends[unit], now)
+        heapq.heappush(self._due, (now + self._interval_s(self._units[unit], going), unit))
+
+    def _interval_s(self, unit: Unit, going: int) -> float:
+        """After how long its value reaches the price, while so many of its sessions go on."""
+        price, rate, tau = self._price * unit.cost / unit.weight, unit.rate, self.LASTS_S
+        usual = rate / (1 + FURTHER) * FURTHER * APART_S if unit.spans else 0.0
+        more = 2 * tau * (going - usual) / APART_S
+        if not more:
+            return math.sqrt(price / rate)
+        low, high = 0.0, 2 * math.sqrt(price * (1 + FURTHER) / rate)
+        for _ in range(25):
+            middle = (low + high) / 2
+            fades = math.exp(-middle / tau)
+            value = rate * middle**2 + more * (tau * (1 - fades) - middle * fades)
+            low, high = (low, middle) if value > price else (middle, high)
+        return high
 
 
 class OurDetails:
@@ -251,25 +314,29 @@ def bound(units: Sequence[Unit], per_s: float) -> float:
     return roots**2 / (2 * per_s * sum(unit.weight * unit.rate for unit in units))
 
 
-def learner(population: str, given: Sequence[float], span: tuple[float, float], rng: random.Random) -> float:
-    """The bound of who must learn the rates, ÷ the bound; the mean over the time that is counted."""
+def learner(population: str, units: Sequence[Unit], span: tuple[float, float], rng: random.Random) -> float:
+    """The bound of who must learn the rates of details, ÷ the bound: the mean over the time that counts."""
     draws = sorted(rates(population, 200 * QUANTILES, rng))[100::200]
-    least = sum(map(math.sqrt, given)) ** 2 / sum(given)
+    least = sum(math.sqrt(unit.weight * unit.rate * unit.cost) for unit in units) ** 2
     found = []
     begin, end = span
     for part in range(6):
         past_s = begin + (end - begin) * (part + 0.5) / 6
         believed: dict[int, float] = {}
-        means = []
-        for rate in given:
-            seen = len(poisson(rate, past_s, rng))
-            if seen not in believed:
-                logs = [seen * math.log(each) - each * past_s for each in draws]
-                weights = [math.exp(each - max(logs)) for each in logs]
-                believed[seen] = sum(map(float.__mul__, weights, draws)) / sum(weights)
-            means.append(believed[seen])
-        late = sum(rate / math.sqrt(mean) for rate, mean in zip(given, means, strict=True))
-        found.append(late * sum(map(math.sqrt, means)) / sum(given) / least)
+        spent = late = 0.0
+        for unit in units:
+            mean = unit.rate
+            if not unit.list:
+                seen = bisect_right(unit.changes, past_s)
+                if seen not in believed:
+                    logs = [seen * math.log(each) - each * past_s for each in draws]
+                    weights = [math.exp(each - max(logs)) for each in logs]
+                    believed[seen] = sum(map(float.__mul__, weights, draws)) / sum(weights)
+                mean = believed[seen]
+            root = math.sqrt(unit.weight * mean * unit.cost)
+            spent += root
+            late += unit.weight * unit.rate * unit.cost / root
+        found.append(late * spent / least)
     return statistics.mean(found)
 
 
@@ -277,7 +344,7 @@ def details_only(population: str, process: str, until: float, seed: int) -> list
     """500 records."""
     rng = random.Random(f"{population}/{process}/{seed}")
     return [
-        Unit(rate, 1, 1.0, PROCESSES[process](rate, until, rng)) for rate in rates(population, RECORDS, rng)
+        Unit(rate, 1, 1.0, *PROCESSES[process](rate, until, rng)) for rate in rates(population, RECORDS, rng)
     ]
 
 
@@ -289,16 +356,13 @@ def mixed(
     units, rows = [], {}
     for name, count in sizes.items():
         mine = rates(population, count, rng)
-        happened = sorted(
-            (moment, record)
-            for record, rate in enumerate(mine)
-            for moment in PROCESSES[process](rate, until, rng)
-        )
+        lives = [PROCESSES[process](rate, until, rng) for rate in mine]
+        happened = sorted((moment, record) for record, life in enumerate(lives) for moment in life[0])
         first = len(units) + 1
         rows[name] = [first + record for _, record in happened]
-        moments = [moment for moment, _ in happened]
-        units.append(Unit(sum(mine), math.ceil(count / PAGE) + 1, SWEEP_WEIGHT, moments, list=name))
-        units += [Unit(rate, 1, 1.0, PROCESSES[process](rate, until, rng)) for rate in mine]
+        moments, spans = [moment for moment, _ in happened], [span for life in lives for span in life[1]]
+        units.append(Unit(sum(mine), math.ceil(count / PAGE) + 1, SWEEP_WEIGHT, moments, spans, list=name))
+        units += [Unit(rate, 1, 1.0, *PROCESSES[process](rate, until, rng)) for rate in mine]
     return units, rows
 
 
@@ -342,8 +406,7 @@ def contest_details(population: str, process: str, until: float, warm: float, se
     for seed in range(1, seeds + 1):
         units = details_only(population, process, until, seed)
         leasts.append(bound(units, PER_S))
-        known = [unit.rate for unit in units]
-        floors.append(learner(population, known, (warm, until), random.Random(seed)))
+        floors.append(learner(population, units, (warm, until), random.Random(seed)))
         policies: list[Policy] = [*others(units, PER_S), OurDetails(units)]
         for into, policy in zip(told.values(), policies, strict=True):
             into.add(run(policy, units, until=until, per_s=PER_S, warm=warm))
@@ -352,8 +415,8 @@ def contest_details(population: str, process: str, until: float, warm: float, se
 
 
 def others(units: Sequence[Unit], per_s: float) -> tuple[Policy, Policy, Policy]:
-    """In turn, by the known rate, and by its square root."""
-    return InTurn(units), Fixed(units, 1.0, per_s), Fixed(units, 0.5, per_s)
+    """In turn, by the known rate, and by all that can be known."""
+    return InTurn(units), Proportional(units, per_s), ToldAll(units, per_s)
 
 
 def contest_mixed(population: str, process: str, until: float, warm: float, sizes: dict[str, int]) -> Contest:
@@ -365,7 +428,8 @@ def contest_mixed(population: str, process: str, until: float, warm: float, size
         for name, each in zip(NAMES, policies, strict=True)
     }
     what = f"{population}, {' + '.join(map(str, sizes.values()))}"
-    return Contest(process, what, bound(units, MIXED_PER_S), None, told)
+    floor = learner(population, units, (warm, until), random.Random(1)) if process == "Poisson" else None
+    return Contest(process, what, bound(units, MIXED_PER_S), floor, told)
 
 
 def contests(given: argparse.Namespace) -> Iterator[Contest]:
