@@ -127,9 +127,9 @@ def meant(shape: Shape, name: str, value: object) -> object:
 
 
 def _renames(what: str, old: object, new: object) -> Iterable[Rename]:
-    before = {sort_key(ref.get("id")): ref for ref in _refs(old)}
-    for ref in _refs(new):
-        known = before.get(sort_key(ref.get("id")))
+    before, after = ({sort_key(ref.get("id")): ref for ref in _refs(each)} for each in (old, new))
+    for key, ref in after.items():
+        known = before.get(key)
         if known and "name" in known and "name" in ref and known["name"] != ref["name"]:
             yield Rename(what, str(ref.get("id")), str(known["name"]), str(ref["name"]))
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poller.model import dumps, loads
-from poller.watch.diff import Shape, compare, equal, same, worth_saying
+from poller.watch.diff import Rename, Shape, compare, equal, same, worth_saying
 from poller.watch.sources.drum import KINDS
 
 SHAPE = KINDS["opportunity"].shape
@@ -220,3 +220,10 @@ def test_every_kind_compares_what_it_names(kind: str) -> None:
     assert not shape.numbers & shape.sets
     assert not shape.refs.keys() & (shape.numbers | shape.sets)
     assert not shape.noise & shape.silent
+
+
+def test_a_thing_that_is_named_twice_is_renamed_once() -> None:
+    """One rename of the user, however often the list names it."""
+    old = {"assigned_users": [{"id": 1, "name": "A"}, {"id": 1, "name": "A"}]}
+    new = {"assigned_users": [{"id": 1, "name": "B"}, {"id": 1, "name": "B"}]}
+    assert compare(SHAPE, old, new).renames == (Rename("user", "1", "A", "B"),)
