@@ -171,12 +171,10 @@ def _people(users: object) -> str | None:
     return ", ".join(sorted(name for name in names if name)) or None
 
 
-# Names of what a record refers to are not looked up: Drum's records carry them.
-
-
 def _opportunity_deal(
     known: Known, meaning: str, url: str, _names: Mapping[str, str]
 ) -> dict[str, str | None]:
+    """Drum's records carry the names of what they refer to."""
     seen = known.object
     amount = decimal_text(seen.get("amount")) or known.amount
     return {**_common_deal(seen), "amount": amount, "status": meaning, "url": url}
