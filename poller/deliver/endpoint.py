@@ -116,7 +116,7 @@ class Endpoint:
         """Serve until `stop`, then settle what is in flight and return within 20 s.
 
         Raises:
-            Fenced: another replica holds the endpoint now.
+            Fenced: another replica holds the endpoint now. Conflict: Redis lost what was settled; begin anew.
         """
         schedule = self.settings.schedule_s
         span_h = round(retry.span_s(schedule) / retry.HOUR, 1)

@@ -191,7 +191,7 @@ class Intake:
         """Settle events of one source together.
 
         Raises:
-            Fenced: a newer holder was there; nothing was written.
+            Fenced: a newer holder was there. Conflict: Redis lost the settlement before. Nothing was written.
         """
         source = self._sources[items[0].source]
         if counter:
@@ -208,8 +208,13 @@ class Intake:
     # --- what was lost, what is sent again ---------------------------------------------------
 
     async def look(self) -> None:
-        """See whether a stream has lost what was not read yet, or is not the one it was."""
-        for source in self._sources.values():
+        """See whether a stream has lost what was not read yet, or is not the one it was.
+
+        Raises:
+            Conflict: what was settled last is lost; nothing that is remembered here holds any more.
+        """
+        for name, source in self._sources.items():
+            await self._queue.check(name)
             await self._look_at(source)
 
     async def _look_at(self, source: Source) -> None:

@@ -159,14 +159,17 @@ class Health:
         return max(self.paused_until, self.probe_at)
 
     def succeeded(self, *, now: float) -> tuple["Health", Notice | None]:
-        """Count a success: it ends failing and probing."""
+        """Count a success: it ends failing and probing.
+
+        Not a pause: nothing is sent while it lasts, so a success then belongs to a request of before.
+        """
         up_since = now if self.probing or not self.up_since else self.up_since
         well = Health(
             last_success=now,
             up_since=up_since,
             disabled=self.disabled,
             disabled_at=self.disabled_at,
-            paused_until=self.paused_until if self.disabled else 0.0,
+            paused_until=self.paused_until,
             said=self.said if self.disabled else "",
         )
         return well, "recovered" if self.said and not self.disabled else None

@@ -76,7 +76,7 @@ class Settler:
         """Settle together, and return when Redis has it.
 
         Raises:
-            Fenced: a newer holder was there; nothing was written.
+            Fenced: a newer holder was there. Conflict: Redis lost the settlement before. Nothing was written.
         """
         settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._gathered.append((outcomes, settled))

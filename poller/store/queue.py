@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from poller.errors import Fenced
+from poller.errors import Conflict, Fenced
 from poller.model import Entry
 
 from .connection import Connection, Script, translated
@@ -142,6 +142,10 @@ class Queue:
         self.endpoint = endpoint
         self.fence = fence
         self._reads = Reads(connection)
+        self._settled: dict[str, str] = {}
+        """Source -> the batch that was settled last; the next one builds on it."""
+        self._tried: dict[str, str] = {}
+        """… and the one that may have been settled since."""
 
     def _four(self, source: str) -> tuple[str, str, str, str]:
         return keys_of(self._keys, source, self.endpoint)
@@ -160,6 +164,7 @@ class Queue:
         )
         kept = dict(zip(map(bytes.decode, reply[::2]), map(bytes.decode, reply[1::2]), strict=True))
         place = Place(cursor=kept["cursor"], holes=tuple(kept["holes"].split()), ordinal=int(kept["ordinal"]))
+        self._settled[source] = self._tried[source] = kept.get("batch", "")
         return place, recovery_of(kept)
 
     async def recovery(self, source: str) -> Recovery:
@@ -232,13 +237,41 @@ class Queue:
     async def settle(
         self, source: str, *, batch: str, place: Place, counts: Mapping[str, int], outcomes: Iterable[Outcome]
     ) -> None:
-        """Settle a batch and move the place, in one script; the same batch twice is settled once."""
-        args: list[Any] = [self.fence, batch, place.cursor, place.ordinal, " ".join(place.holes), len(counts)]
+        """Settle a batch and move the place, in one script; the same batch twice is settled once.
+
+        Raises:
+            Conflict: the batch before it is not there any more; nothing was written. Open anew.
+        """
+        self._tried[source] = batch
+        args: list[Any] = [self.fence, batch, self._settled.get(source, "")]
+        args += (place.cursor, place.ordinal, " ".join(place.holes), len(counts))
         for name, by in counts.items():
             args += (name, by)
         for outcome in outcomes:
             args += outcome.args()
-        await self._run(_SETTLE, self._four(source), args)
+        if await self._run(_SETTLE, self._four(source), args) == b"LOST":
+            raise self._forgotten(source)
+        self._settled[source] = batch
+
+    async def check(self, source: str) -> None:
+        """See whether what was settled last still stands, also while more is being settled.
+
+        Raises:
+            Conflict: Redis has lost it, and what it said of those events with it. Open anew.
+        """
+        before = {self._settled[source], self._tried[source]}
+        with translated():
+            kept: Any = await self._connection.commands.hmget(
+                self._keys.place(source, self.endpoint), ("batch", "cursor")
+            )
+        batch, cursor = kept
+        known = before | {self._settled[source], self._tried[source]}
+        if cursor is not None and (batch or b"").decode() not in known:
+            raise self._forgotten(source)
+
+    def _forgotten(self, source: str) -> Conflict:
+        msg = f"endpoint {self.endpoint}: Redis lost what was last settled of {source}; it begins anew"
+        return Conflict(msg)
 
     async def replay(self, source: str, letters: Sequence[Letter], *, after: str, upto: str) -> None:
         """Let delivered events wait again, and note how far the recovery has come ("" when it is done)."""

@@ -3,6 +3,7 @@
 import asyncio
 import time
 
+import pytest
 import structlog.testing
 from aiohttp import web
 from badwire import BadWire
@@ -12,11 +13,12 @@ from waiting import wait_until
 
 from poller.deliver.settling import LONGEST_PAUSE_S, Patience
 from poller.deliver.signing import encode_secret
-from poller.errors import StoreUnavailable
+from poller.errors import Conflict, StoreUnavailable
 from poller.model import Event, fields_of
 from poller.store.connection import Connection
 from poller.store.keys import Keys
 from poller.store.operators import Office
+from poller.store.queue import keys_of
 
 HOUR = 3600.0
 
@@ -43,6 +45,31 @@ async def test_edge_1_a_429_pauses_the_endpoint_for_as_long_as_it_says(
         clock.forward(1.1)
         await attempts(side, 3)
         assert sorted(receiver.ids[1:]) == ["evt_1", "evt_2"]
+        await side.stop()
+
+
+async def test_edge_1_a_success_that_was_under_way_does_not_end_the_pause(
+    connection: Connection, keys: Keys
+) -> None:
+    """It was sent before the receiver asked to be left alone, and says nothing about that."""
+    clock, released = Clock(), asyncio.Event()
+    script = [hang(released), (429, {"Retry-After": "60"})]
+    async with (
+        receiving(Receiver(script=script)) as receiver,
+        delivering(connection, keys, receiver.url, clock=clock, concurrency=2) as side,
+    ):
+        endpoint = side.start()
+        await side.publish(event(1), event(2))
+        await attempts(side, 1)
+        released.set()
+        await attempts(side, 2)
+        await side.publish(event(3))
+        clock.forward(59)
+        await wait_until(lambda: endpoint.gauges().at_hand >= 2, "the third event at hand")
+        assert endpoint.gauges().state == "paused"
+        assert len(receiver.got) == 2
+        clock.forward(1.1)
+        await attempts(side, 4)
         await side.stop()
 
 
@@ -155,6 +182,42 @@ async def test_edge_6_lost_state_repairs_itself(connection: Connection, keys: Ke
         kept = await connection.commands.hget(keys.place("acme", "hook"), "cursor")
         assert kept
         await side.stop()
+
+
+@pytest.mark.parametrize("schedule_s", [(0.0, 60.0), (0.0,)], ids=["waiting", "dead"])
+@pytest.mark.parametrize("idle", [False, True], ids=["busy", "idle"])
+async def test_edge_6_a_settlement_that_redis_lost_is_missed(
+    connection: Connection, keys: Keys, schedule_s: tuple[float, ...], idle: bool
+) -> None:
+    """What Redis forgot of an event after it had its turn is not passed over: the endpoint begins anew."""
+    place = keys.place("acme", "hook")
+    async with (
+        receiving(Receiver(script=[200, 500])) as receiver,
+        delivering(connection, keys, receiver.url, schedule_s=schedule_s) as side,
+    ):
+        side.start()
+        await side.publish(event(1))
+        await attempts(side, 1)
+        kept = await connection.commands.hgetall(place)
+        await side.publish(event(2))
+        await attempts(side, 2)
+        async with connection.commands.pipeline(transaction=True) as pipe:
+            pipe.delete(*keys_of(keys, "acme", "hook"))
+            pipe.hset(place, mapping=kept)
+            await pipe.execute()
+        if not idle:
+            await side.publish(event(3))
+        assert side.task is not None
+        with pytest.raises(Conflict, match="Redis lost what was last settled of acme"):
+            await side.task
+        side.task = None
+        side.fence += 1
+        side.start()
+        due = {"evt_2"} if idle else {"evt_2", "evt_3"}
+        await wait_until(lambda: set(receiver.ids[2:]) >= due, "what was forgotten, and what came since")
+        await side.stop()
+        counts = await Office(connection, keys).counts("hook", "acme")
+        assert (counts.waiting, counts.dead, counts.lost) == (0, 0, 0)
 
 
 async def test_edge_6_a_stream_born_again_with_lower_ids_is_read(connection: Connection, keys: Keys) -> None:
