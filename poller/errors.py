@@ -9,7 +9,7 @@
     ├── Conflict            somebody else committed in between: read again, nothing was written
     └── UpstreamError       the CRM
         ├── Unreachable         no answer: try again later, conclude nothing
-        ├── Limited             429, or 503 with Retry-After: the host is left alone until then
+        ├── Limited             429 or 503: the host is left alone for a while
         ├── Refused             401, 402 or 403: the source is suspended; never a removal
         └── BadAnswer           an answer that cannot be what it claims: conclude nothing from it
 

@@ -22,6 +22,7 @@ from poller.deliver.settings import AttemptSeen
 from poller.errors import StoreError, StoreUnavailable
 from poller.model import Event, dumps
 from poller.store import snapshots
+from poller.store.budget import Granted
 from poller.store.connection import Connection, ServerInfo
 from poller.store.embedded import Embedded
 from poller.store.keys import Keys
@@ -85,6 +86,8 @@ class Service:
         kinds = {name: given.kind for name, given in settings.sources.items()}
         self._announce = Announcer(connection, self.keys, kinds, said=self._said)
         self._due = {name: asyncio.Event() for name in settings.sources}
+        self._granted: dict[tuple[str, str], Granted] = {}
+        """(host, egress) -> what this replica was granted: a source's work begins anew, this does not."""
         self._share: frozenset[str] = frozenset()
         self.reasons: list[str] = ["starting"]
         """Why the service is not ready; empty when it is."""
@@ -212,7 +215,7 @@ class Service:
         async with AsyncExitStack() as stack:
             source = source_of(name, given)
             stack.push_async_callback(source.close)
-            purse = purse_of(name, given, self.connection, self.keys)
+            purse = purse_of(name, given, self.connection, self.keys, self._granted)
             desk = Desk(
                 source=source,
                 source_kind=given.kind,

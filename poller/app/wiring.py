@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from poller.config import Settings, SourceSettings, WebhookSettings
 from poller.deliver.settings import EndpointSettings
-from poller.store.budget import Budget
+from poller.store.budget import Budget, Granted
 from poller.store.connection import Connection
 from poller.store.keys import Keys
 from poller.watch.credit import Demand
@@ -16,12 +16,25 @@ from poller.watch.sources import SOURCES, Account, Source
 from poller.watch.upstream import REQUEST_TIMEOUT_S, Upstream
 
 
-def purse_of(name: str, given: SourceSettings, connection: Connection, keys: Keys) -> Purse:
-    """Where a source pays: the budget of its host and egress."""
+def purse_of(
+    name: str,
+    given: SourceSettings,
+    connection: Connection,
+    keys: Keys,
+    granted: dict[tuple[str, str], Granted] | None = None,
+) -> Purse:
+    """Where a source pays: the budget of its host and egress; `granted` knows what this process had of it."""
     host = urlsplit(given.base_url).netloc
     limit, window_s = given.budget.count, given.budget.window.total_seconds()
     budget = Budget(
-        connection, keys, host=host, egress=given.egress, limit=limit, window_s=window_s, source=name
+        connection,
+        keys,
+        host=host,
+        egress=given.egress,
+        limit=limit,
+        window_s=window_s,
+        source=name,
+        granted=None if granted is None else granted.setdefault((host, given.egress), Granted()),
     )
     return Purse(budget, host=host, limit=limit, window_s=window_s, timeout_s=REQUEST_TIMEOUT_S)
 

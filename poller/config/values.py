@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
+import idna
 from pydantic import SecretStr
 
 from poller.deliver.signing import MAKE_ONE, decode_secret
@@ -208,7 +209,30 @@ def parse_origin(value: Any) -> str:
     if parts.username is not None or parts.path not in ("", "/") or parts.query or parts.fragment:
         msg = "only scheme and host belong here, such as https://app.getdrum.com"
         raise ValueError(msg)
-    return f"{parts.scheme}://{parts.netloc.lower()}"
+    port = parts.port
+    shown = "" if port in (None, _PORTS[parts.scheme]) else f":{port}"
+    return f"{parts.scheme}://{_host(parts.hostname or '')}{shown}"
+
+
+_PORTS = {"http": 80, "https": 443}
+
+
+def _host(name: str) -> str:
+    """One spelling of a host: it has one budget, however it is written."""
+    name = name.removesuffix(".")
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        pass
+    else:
+        return f"[{address}]" if address.version == 6 else str(address)
+    if name.isascii():
+        return name
+    try:
+        return idna.encode(name).decode()
+    except idna.IDNAError as exc:
+        msg = f"{name} is no name of a host: {exc}"
+        raise ValueError(msg) from exc
 
 
 def parse_endpoint_url(value: Any) -> SecretStr:

@@ -3,9 +3,9 @@
 -- KEYS: log, state. ARGV: operation, then what it needs (see budget.py).
 -- log: sorted set; member token/index/class/cost, score = the last moment (ms) at which that request
 --   can reach the host: its deadline, then its answer. It counts for one window longer than that.
--- state: hash; rule:SOURCE = limit, window, when named, by whom, how many takes; claim:SOURCE:CLASS =
---   since when, how many units, until when; units = class, how many, … of all that is in the log, so that
---   nobody adds it up; until, shut, probe, streak, opened, factor, lowered: the block.
+-- state: hash; rule:SOURCE = limit, window, when named; payer:PROCESS = how many takes, when; claim:SOURCE:
+--   CLASS = since when, how many units, until when; units = class, how many, … of all that is in the log, so
+--   that nobody adds it up; until, shut, probe, streak, opened, factor, lowered: the block.
 
 local RULE_LIFE = 3600000
 local STATE_LIFE = 86400000
@@ -127,7 +127,9 @@ local function follow_clock()
                 has[field] = nil
             elseif string.sub(field, 1, 5) == 'rule:' then
                 local rule = words(value)
-                set(field, table.concat({rule[1], rule[2], whole(now), rule[4], rule[5]}, ' '))
+                set(field, table.concat({rule[1], rule[2], whole(now)}, ' '))
+            elseif string.sub(field, 1, 6) == 'payer:' then
+                set(field, table.concat({words(value)[1], whole(now)}, ' '))
             end
         end
     end
@@ -155,6 +157,15 @@ local function rules_alive()
         end
     end
     return rules, longest
+end
+
+-- Forget processes that have not paid for so long that nothing of theirs counts any more.
+local function forget_payers(longest)
+    for field, value in pairs(has) do
+        if string.sub(field, 1, 6) == 'payer:' and now - tonumber(words(value)[2]) > RULE_LIFE + 2 * longest then
+            drop(field)
+        end
+    end
 end
 
 local function factor(window)
@@ -226,8 +237,17 @@ local function keep(longest, deadline)
     end
 end
 
-local function name_rule(source, limit, window, who, takes)
-    set('rule:' .. source, table.concat({limit, window, whole(now), who, takes}, ' '))
+local function name_rule(source, limit, window)
+    set('rule:' .. source, table.concat({limit, window, whole(now)}, ' '))
+end
+
+local function takes_of(who)
+    local payer = has['payer:' .. who]
+    return payer and tonumber(words(payer)[1]) or 0
+end
+
+local function note_takes(who, takes)
+    set('payer:' .. who, table.concat({takes, whole(now)}, ' '))
 end
 
 -- Units that others have waited for longer than `mine`.
@@ -256,12 +276,10 @@ local function claim(mine, units)
 end
 
 local function take(source, limit, window, class, n, cost, deadline, token, who, takes)
-    local rule = has['rule:' .. source]
-    local known = rule and words(rule)
-    if takes > 0 and (not known or (known[4] == who and tonumber(known[5]) < takes)) then
+    if takes_of(who) < takes then
         return {'lost'}
     end
-    name_rule(source, limit, window, who, takes)
+    name_rule(source, limit, window)
     local rules, longest = rules_alive()
     purge(longest)
     keep(longest, 0)
@@ -307,11 +325,14 @@ local function take(source, limit, window, class, n, cost, deadline, token, who,
         return {'wait', wait, 0}
     end
 
+    local added = 0 -- a take whose reply was lost is asked again: what is there already is charged
     for i = 0, n - 1 do
-        redis.call('ZADD', log, whole(now + deadline), token .. '/' .. i .. '/' .. class .. '/' .. cost)
+        local member = token .. '/' .. i .. '/' .. class .. '/' .. cost
+        added = added + redis.call('ZADD', log, whole(now + deadline), member)
     end
-    charge({[class] = need}, 1)
+    charge({[class] = added * cost}, 1)
     keep(longest, deadline)
+    forget_payers(longest)
     if has[mine] then
         drop(mine)
     end
@@ -319,8 +340,9 @@ local function take(source, limit, window, class, n, cost, deadline, token, who,
         set('probe', token)
         set('probe_until', whole(now + deadline))
     end
-    name_rule(source, limit, window, who, takes + 1)
-    return {'grant', n, class, probing and 1 or 0}
+    takes = math.max(takes, takes_of(who)) + 1
+    note_takes(who, takes)
+    return {'grant', n, class, probing and 1 or 0, takes}
 end
 
 local function blocked_for()
@@ -448,7 +470,11 @@ if not has.units then
     keep_charged(charged())
 end
 follow_clock()
-if op == 'take' then
+if op == 'name' then
+    name_rule(ARGV[4], ARGV[2], ARGV[3])
+    keep(tonumber(ARGV[3]), 0)
+    return usage(tonumber(ARGV[2]), tonumber(ARGV[3]))
+elseif op == 'take' then
     return take(ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7]),
         tonumber(ARGV[8]), ARGV[9], ARGV[10], tonumber(ARGV[11]))
 elseif op == 'settle' then
@@ -458,7 +484,8 @@ elseif op == 'refuse' then
 elseif op == 'relax' then
     return relax(ARGV[2])
 elseif op == 'restore' then
-    name_rule(ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6])
+    name_rule(ARGV[2], ARGV[3], ARGV[4])
+    note_takes(ARGV[5], math.max(tonumber(ARGV[6]), takes_of(ARGV[5])))
     return restore(tonumber(ARGV[4]), rest(7))
 end
 return redis.error_reply('ERR no such operation')

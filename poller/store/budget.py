@@ -29,7 +29,7 @@ LONGEST_S = 86_400.0
 """No Retry-After is obeyed for longer than a day: a wrong one must not stop a source for good."""
 
 _SCRIPT = Script("budget")
-_AGAIN = frozenset({"take", "settle", "usage", "restore"})
+_AGAIN = frozenset({"take", "settle", "usage", "name", "restore"})
 """What is asked once more where the reply was lost: at worst it is charged twice, never too little. One lost
 reply would else end a sweep whose pages are all paid."""
 
@@ -91,6 +91,35 @@ class Usage:
     """Seconds blocked so far, likewise."""
 
 
+class Granted:
+    """What this process was granted of one host's budget, whichever of its sources asked.
+
+    It outlives their work, which begins anew after each fault: what a server forgot of it when it died is
+    charged again by the next of them that asks.
+    """
+
+    def __init__(self) -> None:
+        self.payer = secrets.token_hex(8)
+        self.takes = 0
+        self._live: deque[tuple[float, tuple[str, ...]]] = deque()
+
+    def note(self, ends: float, ids: tuple[str, ...], *, takes: int) -> None:
+        """Remember a grant until `ends` (monotonic seconds); it was the server's so many-th to us."""
+        self.takes = max(self.takes, takes)
+        self._forget()
+        self._live.append((ends, ids))
+
+    def live(self) -> list[str]:
+        """The charges that still count."""
+        self._forget()
+        return [member for _, ids in self._live for member in ids]
+
+    def _forget(self) -> None:
+        now = time.monotonic()
+        while self._live and self._live[0][0] <= now:
+            self._live.popleft()
+
+
 class Budget:
     """One source's share in the budget of a host; others with the same host and egress draw on it too."""
 
@@ -104,7 +133,9 @@ class Budget:
         limit: int,
         window_s: float,
         source: str = "default",
+        granted: Granted | None = None,
     ) -> None:
+        """`granted`: what this process was granted so far; left out where nothing is sent."""
         if limit < 1 or window_s <= 0:
             msg = f"a budget needs a limit of 1 or more and a window above 0: {limit} in {window_s:g} s"
             raise ValueError(msg)
@@ -114,9 +145,7 @@ class Budget:
         self._limit = limit
         self._window_ms = max(1, round(window_s * 1000))
         self._source = source
-        self._me = secrets.token_hex(8)
-        self._takes = 0
-        self._live: deque[tuple[float, tuple[str, ...]]] = deque()
+        self._granted = granted or Granted()
 
     async def take(self, cls: Class, *, n: int = 1, cost: int = 1, deadline_s: float) -> Grant | Wait:
         """Charge `n` requests of `cost` units each, all at once, or say how long to wait.
@@ -134,9 +163,9 @@ class Budget:
         token = secrets.token_hex(8)
         asked = [cls, n, cost, max(1, round(deadline_s * 1000)), token]
         match await self._take(asked):
-            case [b"grant", count, given, probe]:
+            case [b"grant", count, given, probe, takes]:
                 ids = tuple(f"{token}/{i}/{given.decode()}/{cost}" for i in range(count))
-                self._remember(ends, ids)
+                self._granted.note(ends, ids, takes=takes)
                 return Grant(ids, probe=bool(probe))
             case [b"wait", wait_ms, blocked]:
                 return Wait(wait_ms / 1000, blocked=bool(blocked))
@@ -147,29 +176,12 @@ class Budget:
                 raise StoreUnavailable(msg)
 
     async def _take(self, asked: Sequence[Any]) -> list[Any]:
-        rule = [self._source, self._limit, self._window_ms]
-        reply = await self._run("take", *rule, *asked, self._me, self._takes)
+        rule, mine = [self._source, self._limit, self._window_ms], self._granted
+        reply = await self._run("take", *rule, *asked, mine.payer, mine.takes)
         if reply[0] == b"lost":
-            await self._restore()
-            reply = await self._run("take", *rule, *asked, self._me, self._takes)
+            await self._run("restore", *rule, mine.payer, mine.takes, *mine.live())
+            reply = await self._run("take", *rule, *asked, mine.payer, mine.takes)
         return list(reply)
-
-    async def _restore(self) -> None:
-        """Charge again what the server forgot with the tail of its AOF, while it still counts."""
-        self._forget_old()
-        members = [member for _, ids in self._live for member in ids]
-        rule = [self._source, self._limit, self._window_ms]
-        await self._run("restore", *rule, self._me, self._takes, *members)
-
-    def _remember(self, ends: float, ids: tuple[str, ...]) -> None:
-        self._takes += 1
-        self._forget_old()
-        self._live.append((ends, ids))
-
-    def _forget_old(self) -> None:
-        now = time.monotonic()
-        while self._live and self._live[0][0] <= now:
-            self._live.popleft()
 
     def _too_dear(self, cost: int, most: int) -> str:
         dear = f"one request to {self._host} costs {cost} tokens, and its budget has {most}"
@@ -214,9 +226,15 @@ class Budget:
 
     async def usage(self) -> Usage:
         """How the budget stands, for status and metrics; changes nothing."""
-        limit, learned, allowed, mood, until, refusals, blocked_ms, used = await self._run(
-            "usage", self._limit, self._window_ms
-        )
+        return self._usage(await self._run("usage", self._limit, self._window_ms))
+
+    async def name(self) -> Usage:
+        """Say that this source's limit holds, also while it sends nothing; how the budget stands."""
+        return self._usage(await self._run("name", self._limit, self._window_ms, self._source))
+
+    @staticmethod
+    def _usage(reply: Sequence[Any]) -> Usage:
+        limit, learned, allowed, mood, until, refusals, blocked_ms, used = reply
         pairs = zip(used[::2], used[1::2], strict=True)
         return Usage(
             limit=limit,

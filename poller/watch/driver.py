@@ -316,7 +316,7 @@ class Driver:
         """Leave word for the commands and the page, and look at this source's share anew."""
         desk, memory, agenda = self._desk, self._desk.memory, self._agenda
         self._told_at = desk.now()
-        usage = await self._purse.budget.usage()
+        usage = await self._purse.budget.name()
         demand = agenda.demand(fastest_per_s=self._purse.fastest_per_s)
         per_s = await self._plan.part(demand, self._purse.per_s(usage.allowed))
         self._purse.credit.per_s = per_s

@@ -39,23 +39,28 @@ class RateLimit:
     """Seconds from the answer until there is room again."""
 
 
-def pause_of(status: int, headers: Mapping[str, str]) -> Pause | None:
-    """Whether an answer asks for a pause: any 429, and a 503 that names a time (contract §8)."""
-    wait_s = retry_after(headers)
+def pause_of(status: int, headers: Mapping[str, str], now: float | None = None) -> Pause | None:
+    """Whether an answer asks for a pause: any 429 and any 503 (contract §8). `now` as `retry_after`."""
+    if status not in {429, 503}:
+        return None
+    wait_s = retry_after(headers, now)
     if status == 429 and wait_s is None:
         said = rate_limit(headers)
         wait_s = said.reset_s if said else None
-    if status == 429 or (status == 503 and wait_s is not None):
-        return Pause(wait_s, date_of(headers.get("date", "")))
-    return None
+    return Pause(wait_s, date_of(headers.get("date", "")))
 
 
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds named by Retry-After, as a number or as a date against the server's own clock."""
+def retry_after(headers: Mapping[str, str], now: float | None = None) -> float | None:
+    """Seconds named by Retry-After, as a number or as a date.
+
+    A date is held against the server's own clock, or, where it does not tell it, against ours (`now`, Unix
+    seconds).
+    """
     text = headers.get("retry-after", "").strip()
     if text.replace(".", "", 1).isdecimal():
         return float(text)
-    until, now = date_of(text), date_of(headers.get("date", ""))
+    until, told = date_of(text), date_of(headers.get("date", ""))
+    now = now if told is None else told
     if until is None or now is None:
         return None
     return max(0.0, until - now)

@@ -100,21 +100,22 @@ class Upstream:
         params: Mapping[str, str | int] | None = None,
         headers: Mapping[str, str] | None = None,
         cost: int = 1,
-        pauses: Callable[[int, Mapping[str, str]], Pause | None] = pause_of,
+        pauses: Callable[[int, Mapping[str, str], float], Pause | None] = pause_of,
     ) -> Answer:
         """Send one GET, paid from `ticket`; 200, 304, 404 and 410 are answers, all else is a fault.
 
-        `cost` is what the API counts it as; `pauses` says from status and headers whether it asks for one.
+        `cost` is what the API counts it as; `pauses` says from status, headers and our clock whether it asks
+        for one.
 
         Raises:
-            Unreachable: no answer, or a 5xx. Limited: 429, or 503 with Retry-After.
+            Unreachable: no answer, or another 5xx. Limited: 429 or 503.
             Refused: 401, 402, 403. BadAnswer: any other status, or a body that cannot be read.
         """
         await self._room()
         await ticket.use(cost)
         answer = await self._send(path, dict(params or {}), dict(headers or {}))
         self._note_room(answer.headers)
-        await self._judge(path, answer, ticket, pauses(answer.status, answer.headers))
+        await self._judge(path, answer, ticket, pauses(answer.status, answer.headers, answer.ended))
         return answer
 
     async def _room(self) -> None:

@@ -9,7 +9,7 @@ from realserver import RealServer
 from waiting import wait_until
 
 from poller.errors import SettingsError, StoreRefused, StoreUnavailable
-from poller.store.budget import Budget, Grant, Wait
+from poller.store.budget import Budget, Grant, Granted, Wait
 from poller.store.connection import Connection
 from poller.store.keys import Keys
 
@@ -18,9 +18,23 @@ NOW = 1_795_000_000.0 - 1_795_000_000 % 300 + 100
 W = 300.0
 
 
-def of(store: Connection, source: str = "acme", *, limit: int = 240, window_s: float = W) -> Budget:
+def of(
+    store: Connection,
+    source: str = "acme",
+    *,
+    limit: int = 240,
+    window_s: float = W,
+    granted: Granted | None = None,
+) -> Budget:
     return Budget(
-        store, Keys(), host="app.example", egress="default", limit=limit, window_s=window_s, source=source
+        store,
+        Keys(),
+        host="app.example",
+        egress="default",
+        limit=limit,
+        window_s=window_s,
+        source=source,
+        granted=granted,
     )
 
 
@@ -343,6 +357,20 @@ async def test_what_redis_forgot_is_charged_again(connection: Connection, keys: 
     assert (await budget.usage()).used == {"confirm": 10}
 
 
+async def test_what_redis_forgot_is_charged_again_by_whoever_asks_next(
+    connection: Connection, keys: Keys
+) -> None:
+    """Another source of the process, or the same one whose work began anew: what was sent stays counted."""
+    had = Granted()
+    await granted(of(connection, limit=10, granted=had), "confirm", 2)
+    before = await _dump(connection, keys)
+    await granted(of(connection, limit=10, granted=had), "confirm", 8)
+    for source in ("other", "acme"):
+        await _restore(connection, keys, before)
+        await refused(of(connection, source, limit=10, granted=had), "confirm")
+        assert (await of(connection, limit=10).usage()).used == {"confirm": 10}
+
+
 async def test_a_store_that_lost_everything_is_told_too(connection: Connection) -> None:
     """Even an empty server does not make us send more than the limit."""
     budget = of(connection, limit=10)
@@ -404,18 +432,33 @@ async def test_every_key_ends(connection: Connection, keys: Keys) -> None:
 
 
 async def test_a_lost_reply_is_charged_twice_at_most(redis_url: str, real_server: RealServer) -> None:
-    """Leave is given all the same, what was answered is settled, and nothing is charged too little."""
+    """Leave is given all the same, what was answered is settled, and the sum stays that of the log."""
     async with fault_proxy(path=real_server.socket) as proxy:
         connection = Connection.open(proxy.url)
-        mine = of(connection, limit=10)
+        mine = of(connection, limit=100, window_s=60)
         await granted(mine, "confirm", 1)
-        proxy.drop_replies = 1
-        grant = await mine.take("confirm", n=2, deadline_s=5)
-        assert isinstance(grant, Grant)
-        proxy.drop_replies = 1
-        assert await mine.settle(grant) == 0
-        assert 3 <= (await mine.usage()).used["confirm"] <= 5
+        for _ in range(5):
+            proxy.drop_replies = 1
+            grant = await mine.take("confirm", n=2, deadline_s=5)
+            assert isinstance(grant, Grant)
+            proxy.drop_replies = 1
+            assert await mine.settle(grant) == 0
+        log = await connection.commands.zcard(Keys().budget("app.example", "default"))
+        assert log == 11  # the second time the same token is in the log already
+        assert (await mine.usage()).used == {"confirm": log}
         await connection.close()
+
+
+async def test_a_limit_holds_while_its_source_sends_nothing(fakestore: Connection) -> None:
+    """One that is paused for a day still names the smallest budget of the host."""
+    with time_machine.travel(NOW, tick=False) as clock:
+        small = of(fakestore, "small", limit=10)
+        for _ in range(24):
+            await small.name()
+            clock.shift(3000)
+        assert (await of(fakestore, limit=100).usage()).limit == 10
+        clock.shift(4000)
+        await granted(of(fakestore, limit=100), "confirm", 100)
 
 
 async def test_without_redis_there_is_no_grant() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from poller.config import Allowance, Settings, load, rows, secret_values
+from poller.config.values import parse_origin
 from poller.watch.sources import SOURCES
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -373,3 +374,22 @@ def test_direct_settings_read_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(os.environ, "WEB__PORT", "1")
     monkeypatch.setitem(os.environ, "DATA_DIR", "/nowhere")
     assert Settings().data_dir == Path(".poller")
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("https://API.Close.com", "https://api.close.com"),
+        ("https://api.close.com:443/", "https://api.close.com"),
+        ("https://api.close.com:0443", "https://api.close.com"),
+        ("https://api.close.com.", "https://api.close.com"),
+        ("http://api.close.com:443", "http://api.close.com:443"),
+        ("http://crm.test:0080", "http://crm.test"),
+        ("https://Bücher.example", "https://xn--bcher-kva.example"),
+        ("https://[0:0:0:0:0:0:0:1]:8443", "https://[::1]:8443"),
+        ("http://127.0.0.1:8310", "http://127.0.0.1:8310"),
+    ],
+)
+def test_a_host_has_one_spelling(written: str, read: str) -> None:
+    """The budget is the host's, however its URL is written."""
+    assert parse_origin(written) == read

@@ -29,6 +29,16 @@ def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
     assert retry_after(headers) == seconds
 
 
+def test_a_date_of_a_host_that_does_not_tell_its_clock_is_held_against_ours() -> None:
+    """An hour asked for is an hour, and not one period."""
+    headers, now = {"retry-after": "Sun, 22 Nov 2026 19:02:00 GMT"}, 1795374000.0
+    assert retry_after(headers, now) == 120
+    assert retry_after({**headers, "date": DATE}, now - 3600) == 120
+    pause = pause_of(429, headers, now)
+    assert pause is not None
+    assert (pause.retry_after_s, pause.server_date) == (120, None)
+
+
 @pytest.mark.parametrize(
     ("headers", "said"),
     [
@@ -67,10 +77,14 @@ def test_a_429_without_retry_after_waits_for_the_reset() -> None:
     assert pause.retry_after_s == 5
 
 
-def test_a_503_pauses_only_if_it_names_a_time() -> None:
-    """A broken server is no limit; one that says until when is."""
-    assert pause_of(503, {"ratelimit-reset": "5"}) is None
-    assert pause_of(503, {"retry-after": "5"}) is not None
+def test_a_503_pauses_as_a_429_does() -> None:
+    """For as long as it says, else by the budget's period; what is left of a limit says nothing of it."""
+    named, silent = pause_of(503, {"retry-after": "5"}), pause_of(503, {"ratelimit-reset": "5"})
+    assert named is not None
+    assert named.retry_after_s == 5
+    assert silent is not None
+    assert silent.retry_after_s is None
+    assert pause_of(502, {"retry-after": "5"}) is None
 
 
 @given(st.dictionaries(st.sampled_from(["date", "retry-after", "ratelimit", "ratelimit-reset"]), st.text()))

@@ -104,7 +104,7 @@ def day_of(headers: Mapping[str, str]) -> Day | None:
     return Day(int(limit), int(left) if left.isdecimal() else None)
 
 
-def pause_of(status: int, headers: Mapping[str, str]) -> Pause | None:
+def pause_of(status: int, headers: Mapping[str, str], ours: float | None = None) -> Pause | None:
     """Whether an answer asks for a pause: what any API says, the day's end, and the guard's HTML."""
     now = date_of(headers.get("date", ""))
     if status == 403 and headers.get("content-type", "").startswith("text/html"):
@@ -114,7 +114,7 @@ def pause_of(status: int, headers: Mapping[str, str]) -> Pause | None:
     if status == 429 and spent and now is not None and retry_after(headers) is None:
         # x-ratelimit-reset says 2 here as always: it is the burst's, not the day's.
         return Pause(_until_midnight_s(now), now, "says that the company's tokens of this day are used up")
-    return usual_pause_of(status, headers)
+    return usual_pause_of(status, headers, ours)
 
 
 def _until_midnight_s(now: float) -> float:
