@@ -144,7 +144,7 @@ class Poll:
         """One reading of a list, its changes committed."""
         desk = self._desk
         kind, mine = desk.source.kinds[name], desk.memory.lists[name]
-        run, since = Run(kind, top=desk.top(kind)), self._since(kind)
+        run, since = Run(kind, top=desk.top(kind)), await self._since(kind)
         desk.clean.discard(name)
         ticket = await desk.purse.ticket("sweep", mine.cost or 2)
         try:
@@ -184,14 +184,16 @@ class Poll:
             else:
                 return size
 
-    def _since(self, kind: Kind) -> str:
+    async def _since(self, kind: Kind) -> str:
         """The cursor to go on from; empty where all is to be read."""
         mine = self._desk.memory.lists[kind.name]
         whole = mine.recheck or mine.released or not mine.baselined
         if not kind.whole_every_s:
             return "" if whole or kind.name not in self._desk.clean else mine.cursor
         due_s = max(kind.whole_every_s, RESTS * mine.whole_s)
-        return "" if whole or self._desk.now() - mine.whole_at >= due_s else mine.cursor
+        if whole or self._desk.now() - mine.whole_at >= due_s or not await self._is_ours(kind):
+            return ""
+        return mine.cursor
 
     async def _settle(self, run: Run) -> None:
         """What waited until the pages were read: it needs readings by id."""
@@ -340,6 +342,9 @@ class Poll:
         doubtful = doubtful and bool(page.ids or await desk.snapshots.listed(kind.name))
         run.foreign = doubtful and mine.strange and mine.released
         strange = doubtful and not mine.released and await self._is_anothers(kind)
+        if strange is None:
+            msg = f"the list of {kind.name} shares no id with what is known, and no known id gave an answer"
+            raise BadAnswer(msg)
         if strange != mine.strange:
             mine.strange = strange
             reason = "an operator released it" if mine.released else "the known records are back"
@@ -355,10 +360,18 @@ class Poll:
             raise BadAnswer(msg)
         desk.trusted = True
 
-    async def _is_anothers(self, kind: Kind) -> bool:
-        """Whether 20 or more records are known and none of a few answers by its id.
+    async def _is_ours(self, kind: Kind) -> bool:
+        """Whether changes may be asked for. They share no id with what is known when nothing known changed:
 
-        One that answers proves the account: then the page is full of new records, or empty.
+        until a list was seen to be this account's a known record has to answer, or else all is read.
+        """
+        return self._desk.trusted or await self._is_anothers(kind) is False
+
+    async def _is_anothers(self, kind: Kind) -> bool | None:
+        """Whether 20 or more records are known and a few were asked by id, and none is there.
+
+        One that is there proves the account: then the page is full of new records, or empty. One that gives
+        no answer proves nothing: None.
         """
         desk = self._desk
         listed = {name: await desk.snapshots.listed(name) for name in (kind.name, *desk.source.lists)}
@@ -366,7 +379,10 @@ class Poll:
         if name is None:
             return False
         ids = sorted(await desk.snapshots.listed_ids(name))
+        silent = False
         for record_id in ids[:: max(1, len(ids) // SAMPLES)][:SAMPLES]:
-            if isinstance(await desk.read(name, record_id), Reading):
+            answer = await desk.read(name, record_id)
+            if isinstance(answer, Reading):
                 return False
-        return True
+            silent = silent or answer is None
+        return None if silent else True

@@ -143,10 +143,15 @@ async def test_an_empty_answer_removes_nothing(connection: Connection) -> None:
     """A list of 200 that is [] for three sweeps is a fault of the server, not the end of the business."""
     async with drum(connection, records=60) as (sim, watched):
         await watched.events()
-        sim.set(faults=("empty",), fault_rate=1.0, fault_path="opportunities")
+
+        async def spoil(asked: Any) -> None:
+            if asked.path.endswith("opportunities"):
+                sim.fail_next("empty")
+
+        sim.between(before=spoil)
         for _ in range(3):
             await watched.poll.sweep("opportunity")
-        sim.set(fault_rate=0.0)
+        sim.between()
         await watched.sweep()
         told = [suffix for suffix, _ in await objects(watched)]
         assert set(told) <= {"held", "released"}
@@ -205,6 +210,20 @@ async def test_many_new_records_on_the_first_page_are_no_other_account(connectio
         made = [sim.orders.create_opportunity(name=f"Imported {n}")[0].subject for n in range(25)]
         await watched.sweep()
         assert sorted(await watched.told()) == sorted(("drum.opportunity.created", s) for s in made)
+
+
+async def test_an_empty_list_and_ids_that_give_no_answer_prove_no_other_account(
+    connection: Connection,
+) -> None:
+    """A host in trouble: nothing is held nor concluded. Only a 404 says that a record is not there."""
+    async with drum(connection, records=60) as (sim, watched):
+        await watched.events()
+        sim.set(fault_rate=1.0, faults=["http502"], fault_path="opportunities/")
+        sim.fail_next("empty", path="opportunities")
+        swept = await watched.poll.sweep("opportunity")
+        assert (swept.complete, "no known id gave an answer" in swept.reason) == (False, True)
+        assert await objects(watched) == []
+        assert not watched.desk.memory.lists["opportunity"].strange
 
 
 async def test_an_operator_may_say_that_the_other_account_is_meant(connection: Connection) -> None:

@@ -116,9 +116,13 @@ async def test_a_token_of_another_organization_says_nothing(connection: Connecti
             row = other.live()[0]
             row.updated_ms = other.stamp()
             other.touch([row.id])
-            assert await told(watched) == []
-            whole(watched)
             assert await told(watched) == [("poller.source.held", "source/acme")]
+            watched.desk.trusted = True
+            (swept,) = await watched.sweep()
+            assert "is of" in swept.reason
+            assert await watched.events() == []
+            whole(watched)
+            assert await told(watched) == []
 
 
 # --- what a status says ---------------------------------------------------------------------------

@@ -10,6 +10,8 @@ from watching import FreeTicket, Watched, watching
 
 from poller.errors import Limited, Refused, SettingsError
 from poller.simulators import Options, serve
+from poller.simulators.pipedrive import World
+from poller.simulators.pipedrive.orders import Orders
 from poller.store.budget import Budget
 from poller.store.connection import Connection
 from poller.store.keys import Keys
@@ -291,6 +293,46 @@ async def test_a_smaller_reach_removes_nothing(reach: str, fakestore: Connection
         told = types(await watched.events())
         assert told
         assert set(told) == {"poller.source.held"}
+
+
+async def test_another_companys_token_holds_everything_before_its_first_commit(fakestore: Connection) -> None:
+    """What changed over there is asked for by nobody: until a known deal answers, all is read, and held."""
+    other = World(account="other", token="other_token", first_id=5000)
+    other.populate(deals=30, projects=30, seed=9)
+    async with serve("pipedrive", options=Options(records=80, seed=8)) as sim:
+        about = {"kind": "pipedrive", "url": sim.url}
+        async with watching(fakestore, Keys(), token=sim.token, **about) as watched:
+            await watched.sweep()
+            await watched.events()
+        sim.worlds.append(other)
+        other.switches = sim.switches
+        async with watching(fakestore, Keys(), token=other.main_token, **about) as watched:
+            await watched.events()
+            Orders(other).create(title="Theirs")
+            Orders(other).win(other.live("deal")[0].id)
+            for _ in range(2):
+                assert [each.complete for each in await watched.sweep()] == [False, False]
+            assert types(await watched.events()) == ["poller.source.held"] * 2
+            assert not watched.desk.trusted
+        async with watching(fakestore, Keys(), token=sim.token, **about) as watched:
+            await watched.events()
+            sim.orders.win(open_deal(sim))
+            await watched.sweep()
+            assert sorted(types(await watched.events())) == [
+                "pipedrive.deal.won", "poller.source.released", "poller.source.released",
+            ]  # fmt: skip
+
+
+async def test_a_known_token_goes_on_with_what_changed_after_a_restart(fakestore: Connection) -> None:
+    """One known deal that answers is proof enough, and not every restart reads all there is."""
+    async with company(fakestore, records=80) as (sim, watched, _):
+        await watched.restart()
+        sim.requests.clear()
+        await watched.poll.sweep("deal")
+        paths = [each.path for each in sim.requests]
+        assert paths[0].removeprefix("/api/v2/deals/").isdigit()
+        assert paths[1:] == ["/api/v2/deals", "/api/v2/deals/archived"]
+        assert all("updated_since=" in each.query for each in list(sim.requests)[1:])
 
 
 # --- names ------------------------------------------------------------------------------------------
