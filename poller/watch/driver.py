@@ -142,7 +142,7 @@ class Driver:
         try:
             told = await self._poll.sweep(kind)
         except Refused as exc:
-            await self._suspend(str(exc), stop)
+            await self._suspend(kind, str(exc), stop)
             return 0.0
         except Limited:
             agenda.ask(kinds=[kind])
@@ -162,7 +162,9 @@ class Driver:
             records=max(told.records, known) if self._desk.source.kinds[kind].whole_every_s else told.records,
             changed=told.changed,
         )
-        await self._resume()
+        self._limited = ""
+        if told.pages or self._desk.memory.lists[kind].left_out:
+            await self._accepted(kind)
         self._note(told)
         await self._roster.swept(told)
         if self._desk.now() - self._told_at >= LOOK_S:
@@ -203,20 +205,22 @@ class Driver:
 
     # --- a token that is refused ------------------------------------------------------------------
 
-    async def _suspend(self, reason: str, stop: asyncio.Event) -> None:
+    async def _suspend(self, kind: str, reason: str, stop: asyncio.Event) -> None:
         """401 and 403 are the token's fault, never a removal: say so once and ask again later."""
-        memory = self._desk.memory
+        memory, lists = self._desk.memory, self._desk.memory.lists
         pause_s = min(FIRST_PAUSE_S * 2**self._refusals, LONGEST_PAUSE_S)
         self._refusals += 1
         log.error("source.suspended", source=self._desk.source.name, reason=reason, again_in_s=pause_s)
+        ledger = self._desk.ledger()
+        lists[kind].refused_at = self._agenda.lists[kind].began_at
         if not memory.suspended:
             memory.suspended = reason
-            ledger = self._desk.ledger()
             ledger.say_source(memory, "suspended", {"reason": reason})
-            await self._desk.commit(ledger)
+        await self._desk.commit(ledger)
         await self._tell()
         await self._pause(pause_s, stop)
-        self._agenda.ask()
+        # In turn: one list that is refused for good must not keep the others from being read.
+        self._agenda.ask(kinds=[name for name in lists if name != kind] or None)
 
     async def _pause(self, seconds: float, stop: asyncio.Event) -> None:
         until = self._desk.now() + seconds
@@ -233,15 +237,20 @@ class Driver:
             async with asyncio.timeout(max(0.0, seconds)):
                 await stop.wait()
 
-    async def _resume(self) -> None:
+    async def _accepted(self, kind: str) -> None:
+        """A list that gave a page is refused no longer; the source goes on when none of them is."""
         memory = self._desk.memory
-        self._refusals = 0
-        self._limited = ""
-        if memory.suspended:
+        if not memory.suspended:
+            return
+        memory.lists[kind].refused_at = 0.0
+        ledger = self._desk.ledger()
+        if refused := [name for name, mine in memory.lists.items() if mine.refused_at]:
+            self._agenda.ask(kinds=refused)
+        else:
+            self._refusals = 0
             memory.suspended = ""
-            ledger = self._desk.ledger()
             ledger.say_source(memory, "resumed", {"reason": "the token is accepted again"})
-            await self._desk.commit(ledger)
+        await self._desk.commit(ledger)
 
     # --- details --------------------------------------------------------------------------------
 

@@ -45,6 +45,8 @@ class ListMemory(msgspec.Struct, omit_defaults=True):
     """What such a reading cost, in requests, or in what the API counts instead: the lesser of the last two,
     for some also ask for names."""
     last_cost: int = 0
+    refused_at: float = 0.0
+    """Start of the last reading that was refused (Unix seconds); 0 where one gave a page since."""
     left_out: bool = False
     """The account did not have this list when it was to be the baseline."""
     recheck: bool = False

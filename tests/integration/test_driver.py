@@ -166,6 +166,60 @@ async def test_a_refused_token_suspends_and_is_tried_when_asked(
         assert await driven.events() == ["poller.source.suspended"]
 
 
+async def test_only_a_page_ends_a_suspension(
+    sim: Any, connection: Connection, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list that fails for another reason says nothing of the token; one that is read, that it is good."""
+    monkeypatch.setattr("poller.watch.driver.FIRST_PAUSE_S", 0.1)
+    monkeypatch.setattr("poller.watch.driver.LONGEST_PAUSE_S", 0.2)
+    async with driving(connection, keys, sim) as driven:
+        await driven.until(lambda: driven.desk.memory.baselined, "the baseline")
+        sim.orders.expire_token()
+        await driven.until(lambda: driven.desk.memory.suspended, "suspension")
+        sim.set(fault_rate=1.0, faults=["http502"])
+        before = len(driven.swept)
+        await driven.until(lambda: len(driven.swept) >= before + 2, "readings that fail otherwise")
+        assert driven.desk.memory.suspended
+        sim.set(fault_rate=0.0)
+        refused = len([each for each in sim.requests if each.status == 401])
+        await driven.until(
+            lambda: len([each for each in sim.requests if each.status == 401]) > refused, "another refusal"
+        )
+        assert (await driven.events())[1:] == ["poller.source.suspended"]
+        sim.orders.renew_token()
+        await driven.until(lambda: not driven.desk.memory.suspended, "resumption")
+        assert (await driven.events())[2:] == ["poller.source.resumed"]
+
+
+@pytest.mark.parametrize("refused", ["opportunities", "projects"])
+async def test_a_source_of_which_one_list_is_refused_stays_suspended(
+    refused: str, sim: Any, connection: Connection, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That is said once, however often the other list is read meanwhile; and it is asked less and less."""
+    monkeypatch.setattr("poller.watch.driver.FIRST_PAUSE_S", 0.05)
+    async with driving(connection, keys, sim) as driven:
+        await driven.until(lambda: driven.desk.memory.baselined, "the baseline")
+
+        async def forbid(asked: Any) -> None:
+            (sim.orders.archive_user if asked.path.endswith(refused) else sim.orders.revive_user)()
+
+        sim.between(before=forbid)
+        await driven.until(lambda: driven.desk.memory.suspended, "suspension")
+        for _ in range(3):
+            sim.requests.clear()
+            await driven.until(
+                lambda: len(set(lists(sim))) == 2 and any(each.status == 200 for each in sim.requests),
+                "both lists asked again",
+            )
+        assert (await driven.events())[1:] == ["poller.source.suspended"]
+        assert driven.driver._refusals >= 3
+        sim.between()
+        sim.orders.revive_user()
+        driven.ask(do="resume")
+        await driven.until(lambda: not driven.desk.memory.suspended, "resumption")
+        assert (await driven.events())[2:] == ["poller.source.resumed"]
+
+
 @pytest.mark.fault(9)
 async def test_429_stops_everything_until_it_is_over(
     sim: Any, connection: Connection, keys: Keys, figures: Callable[..., None]
