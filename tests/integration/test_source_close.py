@@ -1,6 +1,7 @@
 """Close as a source: what its rows, its event log and its names amount to, over real HTTP."""
 
 import base64
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -233,6 +234,31 @@ async def test_a_long_log_is_read_by_its_cursors(connection: Connection, dates: 
             sim.orders.delete(record)
         assert await told(watched) == sorted(opportunity("removed", record) for record in gone)
         assert len([one for one in asked(sim, LOG) if "_cursor" in one]) == 2
+
+
+async def test_deletions_of_a_long_outage_are_told_by_the_log(connection: Connection) -> None:
+    """All that it keeps is asked for once, so that they are no absences: at once, and without a hold."""
+    ahead_s = -20 * 86_400.0
+
+    def now() -> float:
+        return time.time() + ahead_s
+
+    async with serve("close", options=Options(records=120, seed=3, clock=now), rate_limit=None) as sim:
+        about: dict[str, Any] = {"kind": "close", "url": sim.url, "token": sim.token, "now": now}
+        async with watching(connection, Keys(), **about) as watched:
+            await watched.sweep()
+        ahead_s += 3600
+        gone = others(sim)[:25]
+        for record in gone:
+            sim.orders.delete(record)
+        ahead_s = 0.0
+        async with watching(connection, Keys(), **about) as watched:
+            await watched.events()
+            assert await told(watched) == sorted(opportunity("removed", record) for record in gone)
+            whole(watched)
+            assert await told(watched) == []
+        (all_of_it, a_day) = (close.unix_us(one["date_updated__gte"][0]) for one in asked(sim, LOG)[-2:])
+        assert (a_day - all_of_it) / 86_400e6 == pytest.approx(29, abs=0.1)
 
 
 async def test_out_of_reach_is_removed_after_two_askings(connection: Connection) -> None:

@@ -29,8 +29,9 @@ MOST_PAGES = 1_000
 
 _SECOND_US = 1_000_000
 _LATE_US = round(LATE_S * _SECOND_US)
-_LOOK_BACK_US = 86_400 * _SECOND_US
-"""Deletions that a whole reading asks for, so that few absences wait for a second one."""
+_DAY_US = 86_400 * _SECOND_US
+_LOG_KEPT_US = 30 * _DAY_US
+"""For so long the event log remembers: what was deleted in a longer outage is only absent."""
 _MEANINGS: Mapping[str, Meaning] = {"active": "open", "won": "won", "lost": "lost"}
 _NAMED = {"status": f"{API}/status/opportunity/", "pipeline": f"{API}/pipeline/"}
 _APPS = {"https://api.close.com": "https://app.close.com"}
@@ -87,8 +88,8 @@ class _Progress:
     def __init__(self, mark: _Mark | None) -> None:
         self._mark = mark or _Mark(0, "")
         self._latest_us = self._mark.at_us
-        self.since_us = self._mark.at_us - _LATE_US
-        """From when on deletions are asked for."""
+        self.began_us = 0
+        """When the first answer was given, by the server's own clock where it names it."""
         self._organization = self._mark.organization
         self._given: dict[str, str] = {}
         self.pages = 0
@@ -114,12 +115,11 @@ class _Progress:
         return Page(tuple(ids), tuple(raws), answer.started, answer.ended, whole=whole)
 
     def _begin(self, answer: Answer) -> None:
-        """What the first answer tells of the time, by the server's own clock where it names it."""
+        """What the first answer tells of the time."""
         self.started, at_s = answer.started, date_of(answer.headers.get("date", ""))
+        self.began_us = round((at_s or answer.started) * _SECOND_US)
         if at_s is not None:
-            self._latest_us = max(self._latest_us, round(at_s * _SECOND_US))
-        if not self._mark.at_us:
-            self.since_us = round((at_s or answer.started) * _SECOND_US) - _LOOK_BACK_US
+            self._latest_us = max(self._latest_us, self.began_us)
 
     def _note(self, head: Head) -> None:
         self._latest_us = max(self._latest_us, head.us("date_updated"))
@@ -150,6 +150,8 @@ class Close:
         self._account = account
         self._upstream = upstream
         self._named_at = 0.0
+        self._logged_us = 0
+        """Up to when this process has read the event log; 0 before it has: then all of it is news."""
 
     @staticmethod
     def auth(token: str) -> Mapping[str, str]:
@@ -190,7 +192,8 @@ class Close:
             if page.ids or (whole and not reading.pages):
                 reading.pages += 1
                 yield page
-        gone = await self._deletions(reading.since_us, ticket)
+        gone = await self._deletions(self._log_from(mark, reading.began_us), ticket)
+        self._logged_us = reading.began_us
         names: Mapping[str, str] = {}
         if whole or reading.started - self._named_at >= NAMES_EVERY_S:
             names, self._named_at = await self._names(ticket), reading.started
@@ -199,8 +202,17 @@ class Close:
             whole=whole, gone=gone, names=names, cursor=reading.mark().cursor(),
         )  # fmt: skip
 
+    def _log_from(self, mark: _Mark | None, now_us: int) -> int:
+        """From when on deletions are asked for. A whole reading asks for a day of them, and for all since the
+
+        log was last read: what an outage took would else be too many absences at once.
+        """
+        if mark is not None:
+            return mark.at_us - _LATE_US
+        return max(now_us - _LOG_KEPT_US, min(now_us - _DAY_US, self._logged_us - _LATE_US))
+
     async def _deletions(self, since_us: int, ticket: Ticket) -> tuple[str, ...]:
-        """Ids that the event log says were deleted since; whole readings come long before it forgets.
+        """Ids that the event log says were deleted since.
 
         The log is read after the rows: what is deleted meanwhile is dated later than any of them. A key that
         may not read it leaves deletions to whole readings.
