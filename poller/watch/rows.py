@@ -211,10 +211,10 @@ class Rows:
     def _died_or_rose(self, run: Run, ledger: Ledger, row: Row, page: Page, bounds: Bounds) -> bool:
         """Where a list shows deleted records for a while: removed, restored, and nothing in between."""
         desk, kind, known = self._desk, run.kind, row.known
-        dead = kind.dead(row.view)
+        dead, loud = kind.dead(row.view), desk.memory.lists[kind.name].baselined or desk.manner.emit_baseline
         if not (dead or known.gone):
             return False
-        if dead and not known.gone:
+        if dead and not known.gone and loud:
             desk.say(ledger, kind, row.record_id, known, "removed", bounds)
         if kind.judged:
             # As it was while it lived: the row of a dead one may not tell, and a win of old is no news.
@@ -222,7 +222,8 @@ class Rows:
         known.row, known.row_at = row.view, page.started
         if not dead:
             known.gone, known.gone_at = "", 0.0
-            self._say_new(run, ledger, page, row, "restored", bounds)
+            if loud:
+                self._say_new(run, ledger, page, row, "restored", bounds)
         elif not known.gone:
             known.gone, known.gone_at = "removed", page.ended
         ledger.row(kind.name, row.record_id, row.fingerprint)

@@ -158,6 +158,30 @@ async def test_a_win_of_old_is_no_news_when_the_deal_is_restored(fakestore: Conn
         assert types(await watched.events()) == ["pipedrive.deal.restored"] * 2
 
 
+async def test_what_goes_and_returns_before_the_baseline_is_complete_is_no_news(
+    fakestore: Connection,
+) -> None:
+    """A first reading that broke off has told of nobody: what was deleted or restored since is part of it."""
+    async with company(fakestore, baseline=False) as (sim, watched, _):
+        gone, back, won = [row.id for row in sim.world.live("deal") if row.values["status"] == "open"][:3]
+        sim.orders.delete(back)
+        sim.fail_next("http502", path="/deals/archived")
+        await watched.sweep()
+        sim.orders.delete(gone)
+        sim.orders.restore(back)
+        sim.orders.win(won)
+        await watched.sweep()
+        assert types(await watched.events()) == ["poller.source.baseline_completed"]
+        sim.orders.restore(gone)
+        sim.orders.delete(back)
+        await watched.sweep()
+        told = {event["subject"]: event["type"] for event in await watched.events()}
+        assert told == {
+            f"deal/{gone}": "pipedrive.deal.restored",
+            f"deal/{back}": "pipedrive.deal.removed",
+        }
+
+
 async def test_a_merge_is_one_removal_and_one_update(fakestore: Connection) -> None:
     """The deal that lost is removed, the other took over its value."""
     async with company(fakestore) as (sim, watched, _):
