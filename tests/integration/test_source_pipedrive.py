@@ -73,6 +73,11 @@ def open_deal(sim: Any) -> int:
     return found
 
 
+def by_id(sim: Any) -> list[str]:
+    """Paths of the deals that were asked for by their own address."""
+    return [each.path for each in sim.requests if each.path.rpartition("/")[2].isdigit()]
+
+
 # --- what is told ---------------------------------------------------------------------------------
 
 
@@ -452,17 +457,41 @@ async def test_a_closed_account_is_refused(fakestore: Connection) -> None:
 
 
 async def test_recents_names_what_the_lists_did_not_show(fakestore: Connection) -> None:
-    """A deal that a list leaves out is read by its id where /recents names it, in the same reading."""
+    """What a list leaves out is asked of it by name, in the same reading: a row is compared with a row."""
     async with company(fakestore, recents=True) as (sim, watched, _):
-        deal = open_deal(sim)
-        sim.orders.win(deal)
-        sim.fail_next("empty", path="/api/v2/deals")
-        await watched.sweep()
-        assert types(await watched.events()) == ["pipedrive.deal.won"]
+        won, archived = [row.id for row in sim.world.live("deal") if row.values["status"] == "open"][:2]
+        sim.orders.win(won)
+        sim.orders.archive(archived)
         sim.requests.clear()
+        sim.fail_next("empty", path="/api/v2/deals", times=2)
+        await watched.sweep()
+        told = sorted((event["type"], event["subject"]) for event in await watched.events())
+        assert told == [
+            ("pipedrive.deal.archived", f"deal/{archived}"),
+            ("pipedrive.deal.won", f"deal/{won}"),
+        ]
         await watched.sweep()
         assert await watched.events() == []
-        assert not [each for each in sim.requests if each.path == f"/api/v2/deals/{deal}"]
+        assert sum("ids=" in each.query and "/deals" in each.path for each in sim.requests) == 2
+        assert not by_id(sim)
+
+
+async def test_recents_names_deals_that_are_out_of_reach_and_nothing_is_said(fakestore: Connection) -> None:
+    """It says that something changed, never that anything is gone: only the deals' own lists show that."""
+    async with company(fakestore, records=100, recents=True) as (sim, watched, _):
+        for row in sim.world.live("deal")[:30]:
+            sim.orders.update(row.id, title="Otherwise")
+
+        async def after(asked: Any) -> None:
+            if "recents" in asked.path:
+                sim.orders.set_reach("own")
+
+        sim.between(after=after)
+        sim.fail_next("empty", path="/api/v2/deals", times=2)
+        await watched.poll.sweep("deal")
+        assert set(types(await watched.events())) <= {"pipedrive.deal.updated"}
+        assert sum("recents" in each.path for each in sim.requests) == 1
+        assert not by_id(sim)
 
 
 async def test_recents_that_fails_hides_nothing(fakestore: Connection) -> None:
@@ -475,7 +504,7 @@ async def test_recents_that_fails_hides_nothing(fakestore: Connection) -> None:
 
 
 async def test_recents_of_what_is_gone_says_nothing(fakestore: Connection) -> None:
-    """A purged deal is named there with null for data; its id answers 404, and it was removed long ago."""
+    """A purged deal is named there with null for data; no list shows it, and it was removed long ago."""
     async with company(fakestore, recents=True) as (sim, watched, clock):
         deal = open_deal(sim)
         sim.orders.delete(deal)
@@ -486,8 +515,7 @@ async def test_recents_of_what_is_gone_says_nothing(fakestore: Connection) -> No
             await watched.sweep()
         assert await watched.events() == []
         assert [each.status for each in sim.requests if "recents" in each.path].count(200) >= 2
-        by_id = [each.status for each in sim.requests if each.path == f"/api/v2/deals/{deal}"]
-        assert by_id[-1:] == [404]
+        assert not by_id(sim)
 
 
 async def test_recents_is_not_asked_unless_it_is_wanted(fakestore: Connection) -> None:

@@ -52,8 +52,8 @@ OVERLAP_S = timedelta(minutes=10).total_seconds()
 MOST_ROWS = 500
 """Highest `limit`: above it the answer is a 400."""
 MOST_PAGES = 10_000
-HINTS = 50
-"""Records of /recents that are read by id in one reading."""
+HINTS = 100
+"""Records of /recents that are asked for in one reading: as many as one request may name."""
 RECENTS_REACH_S = 28 * DAY_S
 """It reaches back a month and does not say so when it is asked for more."""
 ASK_AGAIN_S = timedelta(hours=1).total_seconds()
@@ -182,7 +182,8 @@ class Pipedrive:
         for shelf in _SHELVES[kind]:
             cursor = ""
             for _ in range(MOST_PAGES):
-                answer = await self._shown(kind, shelf, run, min(size, MOST_ROWS), cursor, ticket)
+                params = _asked(shelf, run, min(size, MOST_ROWS), cursor)
+                answer = await self._shown(kind, shelf, params, ticket)
                 envelope = opened(answer, shelf.path)
                 yield await self._page(kind, shelf, run, answer, envelope, ticket)
                 cursor = envelope.cursor
@@ -192,20 +193,16 @@ class Pipedrive:
                 msg = f"{shelf.path} has no end after {MOST_PAGES} pages"
                 raise BadAnswer(msg)
         if since and self._recents and kind == "deal":
-            yield await self._hinted(run, ticket)
+            async for page in self._hinted(run, ticket):
+                yield page
         if names := await self._names.rest(kind, ticket=ticket):
             yield Page((), (), run.started, run.ended, names=names, whole=not since, cursor=run.next_since)
 
     async def _shown(
-        self, kind: str, shelf: _Shelf, run: _Run, size: int, cursor: str, ticket: Ticket
+        self, kind: str, shelf: _Shelf, params: Mapping[str, str | int], ticket: Ticket
     ) -> Answer:
-        """One page of a shelf; all parameters but the cursor stay as they are, since it is tied to them."""
+        """One page of a shelf."""
         self._still_left_out(kind)
-        params: dict[str, str | int] = {"status": shelf.statuses, "limit": size}
-        if run.since:
-            params["updated_since"] = run.since
-        if cursor:
-            params["cursor"] = cursor
         try:
             answer = await self._get(shelf.path, shelf.cost, ticket, params)
         except Refused as exc:
@@ -254,35 +251,19 @@ class Pipedrive:
 
     # --- /v1/recents ----------------------------------------------------------------------------
 
-    async def _hinted(self, run: _Run, ticket: Ticket) -> Page:
-        """What /recents names and the lists did not show, read by id; it proves nothing by itself."""
-        rows: list[msgspec.Raw] = []
-        ids: list[str] = []
-        gone: list[str] = []
-        started, ended = 0.0, run.ended
-        for record_id in (await self._recently(run, ticket))[:HINTS]:
-            try:
-                answer = await self._by_id("deal", record_id, ticket)
-            except Refused as exc:
-                if exc.status != 403:
-                    raise
-                continue
-            started, ended = started or answer.started, answer.ended
-            raw = _held_by(answer, f"deal {record_id}")
-            if raw is None:
-                gone.append(record_id)
-            else:
-                ids.append(record_id)
-                rows.append(raw)
-        return Page(
-            tuple(ids),
-            tuple(rows),
-            started or run.started,
-            ended,
-            whole=False,
-            gone=tuple(gone),
-            cursor=run.next_since,
-        )
+    async def _hinted(self, run: _Run, ticket: Ticket) -> AsyncGenerator[Page, None]:
+        """What /recents names and the lists did not show, asked of the lists by name.
+
+        It only says that something changed: what no list shows is left to the next whole reading.
+        """
+        named = (await self._recently(run, ticket))[:HINTS]
+        for shelf in _SHELVES["deal"]:
+            ids = [record_id for record_id in named if record_id not in run.seen]
+            if not ids:
+                return
+            asked: dict[str, str | int] = {"status": shelf.statuses, "limit": MOST_ROWS}
+            answer = await self._shown("deal", shelf, {**asked, "ids": ",".join(ids)}, ticket)
+            yield await self._page("deal", shelf, run, answer, opened(answer, shelf.path), ticket)
 
     async def _recently(self, run: _Run, ticket: Ticket) -> list[str]:
         """Ids of the deals that changed since then and were not shown; none where it does not answer."""
@@ -357,6 +338,16 @@ class Pipedrive:
     def nested(self, view: dict[str, Any]) -> tuple[dict[str, Any], list[Child]]:
         """Nothing is nested: products and activities are lists of their own, and not read."""
         return view, []
+
+
+def _asked(shelf: _Shelf, run: _Run, size: int, cursor: str) -> dict[str, str | int]:
+    """What a page is asked for by; all but the cursor stays as it is, since that is tied to it."""
+    params: dict[str, str | int] = {"status": shelf.statuses, "limit": size}
+    if run.since:
+        params["updated_since"] = run.since
+    if cursor:
+        params["cursor"] = cursor
+    return params
 
 
 def _held_by(answer: Answer, what: str) -> msgspec.Raw | None:
