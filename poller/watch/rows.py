@@ -125,7 +125,7 @@ class Rows:
         desk, kind, known = self._desk, run.kind, row.known
         mine = desk.memory.lists[kind.name]
         rank = kind.rank(row.record_id, row.view)
-        known_up_to = max(mine.top, mine.swept_at) - kind.late if kind.late else mine.top
+        known_up_to = max(mine.top, kind.reached(mine.cursor)) - kind.late
         suffix = "created" if rank > known_up_to and mine.baselined else "appeared"
         mine.highest = max(mine.highest, rank)
         called = "open" if suffix == "created" and not run.foreign else None

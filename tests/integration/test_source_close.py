@@ -195,6 +195,29 @@ async def test_what_is_made_is_created_and_what_comes_into_view_appears(connecti
         assert await told(watched) == [("close.opportunity.created", entry.subject)]
 
 
+@pytest.mark.parametrize("ahead_s", [-4000.0, 4000.0])
+async def test_a_clock_that_is_off_makes_no_new_deal_an_old_one(
+    connection: Connection, ahead_s: float
+) -> None:
+    """What was made is dated by the server, and so is what was read: our own clock has no say in it."""
+    async with (
+        serve("close", options=Options(records=12, seed=3), rate_limit=None) as sim,
+        watching(
+            connection, Keys(), kind="close", url=sim.url, token=sim.token,
+            now=lambda: time.time() + ahead_s,
+        ) as watched,
+    ):  # fmt: skip
+        sim.orders.account.set_scope("own")
+        await watched.sweep()
+        await watched.events()
+        for _ in range(2):
+            (entry,) = sim.orders.create(value=100, user_id=sim.world.main.user)
+            assert await told(watched) == [("close.opportunity.created", entry.subject)]
+        sim.orders.account.set_scope("all")
+        whole(watched)
+        assert {suffix for suffix, _ in await told(watched)} == {"close.opportunity.appeared"}
+
+
 async def test_one_that_is_entered_when_won_is_told_as_both(connection: Connection) -> None:
     """Created and won, in this order; also where the reading broke off in between."""
     async with watched_close(connection) as (sim, watched):

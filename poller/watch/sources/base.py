@@ -148,6 +148,11 @@ def number_of(record_id: str, _row: Mapping[str, Any]) -> float:
     return float(record_id) if record_id.isascii() and record_id.isdigit() else 0.0
 
 
+def no_moment(_cursor: str) -> float:
+    """A cursor of this kind names no moment."""
+    return 0.0
+
+
 def only_updated(_diff: Diff) -> str:
     """No field of this kind makes a change anything but an update."""
     return "updated"
@@ -196,6 +201,9 @@ class Kind:
     late: float = 0.0
     """Where ranks are moments: one made since the last reading is `created`, or so many seconds before it,
     for it may have shown late. 0 where ranks are ids."""
+    reached: Callable[[str], float] = no_moment
+    """Where ranks are moments: (cursor) -> when the reading that ended with it began, by the same clock as
+    they are (Unix seconds). Ours may be minutes off."""
     detailed: bool = True
     """Whether a reading by id shows more than the row: else none is spent but to judge an absence."""
     whole_every_s: float = 0.0

@@ -18,7 +18,7 @@ from poller.watch.upstream import Answer, Ticket, Upstream
 
 from .base import Account, Api, Found, Judgement, Kind, Meaning, Page, flat, read_of, taken
 from .close_lists import DATES, Asking, Head, Part, written
-from .close_records import APP_PATH, KINDS, LATE_S, unix_us
+from .close_records import APP_PATH, KINDS, LATE_S, mark_us, unix_us
 
 API = "/api/v1"
 PATH = f"{API}/opportunity/"
@@ -72,9 +72,8 @@ class _Mark:
     @classmethod
     def read(cls, cursor: str) -> "_Mark | None":
         """None where there is no cursor, or one that is none of ours: then all is read."""
-        moment, _, organization = cursor.partition(" ")
         try:
-            return cls(unix_us(moment), organization)
+            return cls(mark_us(cursor), cursor.partition(" ")[2])
         except ValueError:
             return None
 

@@ -77,6 +77,22 @@ def unix_us(text: str) -> int:
     return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
+def mark_us(cursor: str) -> int:
+    """The moment in a cursor, by the server's clock, in Unix microseconds.
+
+    Raises:
+        ValueError: it is none of ours.
+    """
+    return unix_us(cursor.partition(" ")[0])
+
+
+def _reached(cursor: str) -> float:
+    try:
+        return mark_us(cursor) / 1_000_000
+    except ValueError:
+        return 0.0
+
+
 def _made_at(_record_id: str, row: Mapping[str, Any]) -> float:
     try:
         return unix_us(str(row.get("date_created"))) / 1_000_000
@@ -122,6 +138,7 @@ KINDS = by_name(
         deal=_deal,
         rank=_made_at,
         late=LATE_S,
+        reached=_reached,
         whole_every_s=WHOLE_EVERY_S,
     )
 )
