@@ -180,17 +180,17 @@ class Absence:
         new = (await desk.records(to.name, [record_id])).get(record_id, Known())
         bounds = Bounds(self._last_seen(kind, record_id, old), seen_at or reading.ended)
         own, children = desk.source.nested(reading.view)
-        inside = Bounds(old.detail_at, reading.ended)
-        nested = await self._details.nested(record_id, old, children, inside, reading)
+        nested = await self._details.nested(record_id, old, children, reading)
         amount = self._amount(kind, record_id, old)
         new.row, new.row_at, new.gone, new.gone_at, new.meaning = None, 0.0, "", 0.0, None
-        new.detail, new.detail_at, new.children, new.amount = own, reading.started, old.children, amount
+        new.detail, new.detail_at, new.amount = own, reading.started, amount
+        new.children, new.nested_at = old.children, old.nested_at
         ledger = desk.ledger()
         if kind.judged:
             self._won(ledger, kind, to, record_id, old, new, bounds)
         else:
             self._moved_back(ledger, kind, to, record_id, old, new, bounds)
-        old.gone, old.gone_at, old.children = "moved", desk.now(), []
+        old.gone, old.gone_at, old.children, old.nested_at = "moved", desk.now(), [], None
         ledger.row(kind.name, record_id, None)
         ledger.row(to.name, record_id, UNSEEN)
         ledger.keep(kind.name, record_id, old)

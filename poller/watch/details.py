@@ -44,9 +44,7 @@ class Details:
         if known is None or known.gone:
             return
         own, children = desk.source.nested(reading.view)
-        nested = await self.nested(
-            record_id, known, children, Bounds(known.detail_at, reading.ended), reading
-        )
+        nested = await self.nested(record_id, known, children, reading)
         ledger = desk.ledger()
         if arrived:
             known.row, known.row_at = arrived.row, arrived.started
@@ -165,18 +163,18 @@ class Details:
 
     # --- nested records -------------------------------------------------------------------------
 
-    async def nested(
-        self, home: str, parent: Known, children: Sequence[Child], bounds: Bounds, reading: Reading
-    ) -> Ledger:
+    async def nested(self, home: str, parent: Known, children: Sequence[Child], reading: Reading) -> Ledger:
         """Note deliverables and tasks; what one commit cannot hold goes ahead of it.
 
-        Silent where the parent's detail was never read. `home` is the parent's id.
+        Silent where they were never read. `home` is the parent's id.
         """
         desk = self._desk
         ledger = desk.ledger()
+        read_at = parent.detail_at if parent.nested_at is None else parent.nested_at
+        parent.nested_at = None if desk.manner.details else read_at
         if not desk.manner.details:
             return ledger
-        kinds, first = desk.source.kinds, parent.detail is None
+        kinds, first, bounds = desk.source.kinds, read_at == 0, Bounds(read_at, reading.ended)
         now = {f"{child.kind}/{child.id}": child for child in children}
         gone = [subject for subject in parent.children if subject not in now]
         known = await self._nested_records([*now, *gone])
@@ -218,7 +216,7 @@ class Details:
         *,
         first: bool,
     ) -> None:
-        """Note one nested record; nothing is said of a new one where its parent was never read."""
+        """Note one nested record; nothing is said of a new one where its parent's were never read."""
         desk = self._desk
         if known is None or known.gone:
             known = known or Known()

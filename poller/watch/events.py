@@ -33,6 +33,9 @@ class Known(msgspec.Struct, omit_defaults=True):
     meaning: str | None = None
     """open, won or lost, as last said of it; None where nothing was: as its status usually means."""
     children: list[str] = []
+    """Subjects of what is nested in it."""
+    nested_at: float | None = None
+    """When these were last read, if not with the detail (details = false passes them over); 0: never."""
     came_after: float = 0.0
     """Start of the last sure reading of its list without it (Unix seconds); 0: there at the baseline."""
     among_many: bool = False

@@ -3,9 +3,12 @@
 from typing import Any
 
 import pytest
-from watching import Watched, drum
+from watching import Watched, drum, watching
 
+from poller.model import rfc3339
+from poller.simulators import Options, serve
 from poller.store.connection import Connection
+from poller.store.keys import Keys
 
 SOURCE = "source/acme"
 
@@ -106,6 +109,35 @@ async def test_a_list_and_a_detail_of_one_moment_are_never_compared(connection: 
         await watched.cycle_quietly()
         assert await suffixes(watched) == ["updated"]
         assert await watched.cycle() == []
+
+
+@pytest.mark.parametrize("seen", [False, True], ids=["never read", "read before"])
+async def test_readings_without_details_leave_what_is_nested_as_it_was(
+    connection: Connection, seen: bool
+) -> None:
+    """Switched on after a status was read: the first reading is silent, a later one tells since the last."""
+    async with serve("drum", options=Options(records=4, seed=3)) as sim:
+        about = {"kind": "drum", "url": sim.url, "token": sim.token}
+        async with watching(connection, Keys(), details=seen, **about) as watched:
+            await watched.cycle() if seen else await watched.sweep()
+        (made,) = sim.orders.work.add_deliverable(101, name="Meanwhile")
+        async with watching(connection, Keys(), details=False, **about) as watched:
+            sim.orders.lose(101)
+            await watched.sweep()
+            await watched.events()
+        async with watching(connection, Keys(), details=True, **about) as watched:
+            await watched.events()
+            await watched.cycle_quietly()
+            told = await watched.events()
+            assert [(e["type"], e["subject"]) for e in told] == (
+                [("drum.deliverable.added", made.subject)] if seen else []
+            )
+            (entry,) = [each for each in sim.log if each.subject == made.subject]
+            for event in told:
+                observed = event["data"]["observed"]
+                assert observed["not_before"] <= rfc3339(entry.at) <= observed["not_after"]
+            (again,) = sim.orders.work.add_deliverable(101, name="Watched")
+            assert await watched.cycle() == [("drum.deliverable.added", again.subject)]
 
 
 # --- renames --------------------------------------------------------------------------------------
