@@ -101,12 +101,13 @@ class Details:
         suffix = judged or kind.verdict(diff)
         dates = dates if suffix != "updated" else tuple(n for n in dates if own[n] and old.get(n))
         changed = (*diff.changed, *dates)
+        if suffix == "updated" and not desk.manner.details:
+            changed = tuple(name for name in changed if name in (known.row or {}))
         if known.detail is not None and not older:
             self._notice(kind, lost=old.keys() - own.keys(), back=own.keys() - old.keys())
         known.detail, known.detail_at = {**own, **self._held_echoes(kind, known, own)}, reading.started
-        news = bool(dates) or worth_saying(kind.shape, changed, noise=desk.manner.noise)
-        loud = suffix != "updated" or (news and not older)
-        if judged or (loud and desk.manner.details):
+        news = worth_saying(kind.shape, changed, noise=desk.manner.noise)
+        if suffix != "updated" or (news and not older):
             previous = {name: old.get(name) for name in changed}
             previous = {**(known.row or {}), **previous} if suffix == "won" else previous
             desk.say(ledger, kind, record_id, known, suffix, bounds, previous=previous, changed=changed)

@@ -123,3 +123,32 @@ async def test_a_move_with_nothing_between_is_all_that_is_told(connection: Conne
         for _ in range(3):
             await watched.cycle_quietly()
         assert await watched.told() == []
+
+
+@pytest.mark.parametrize("change", ["in its row", "of its status", "in its detail"])
+@pytest.mark.parametrize("move", MOVES)
+async def test_without_details_what_its_row_shows_is_told_all_the_same(
+    connection: Connection, move: str, change: str
+) -> None:
+    """Fields of the list view and what a status means are nobody's choice; what only the detail has is."""
+    async with drum(connection, records=12, manner={"details": False}) as (sim, watched):
+        kind = await MOVES[move](sim, watched)
+        await watched.events()
+        order, suffix = CHANGES[change]
+        order(sim.orders, kind)
+        await watched.sweep()
+        await watched.sweep()
+        suffix = suffix or {"project": "completed", "opportunity": "lost"}[kind]
+        due = [] if change == "in its detail" else [(f"drum.{kind}.{suffix}", f"{kind}/101")]
+        assert await watched.told() == due
+
+
+async def test_without_details_an_update_names_only_what_the_list_has(connection: Connection) -> None:
+    """A field that only the detail view has is not watched, whatever else moved with it."""
+    async with drum(connection, records=12, manner={"details": False}) as (sim, watched):
+        kind = await to_won(sim, watched)
+        await watched.events()
+        sim.orders.update(101, name="Told", **{tags(kind): ["untold"]})
+        await watched.sweep()
+        (event,) = await watched.events()
+        assert event["data"]["changed"] == ["name"]
