@@ -247,11 +247,16 @@ class Details:
         kind, _, record_id = subject.partition("/")
         if known is None or known.gone:
             return
-        if str((known.detail or {}).get("parent")).partition("/")[2] not in ("", home):
+        if not is_in(known, home):
             return
         known.gone, known.gone_at = "removed", self._desk.now()
         self._desk.say(ledger, self._desk.source.kinds[kind], record_id, known, "removed", bounds)
         ledger.keep(kind, record_id, known)
+
+
+def is_in(child: Known, home: str) -> bool:
+    """Whether a nested record is still this parent's: another's list of them may be older than a move."""
+    return str((child.detail or {}).get("parent")).partition("/")[2] in ("", home)
 
 
 def _renames(kinds: Mapping[str, Kind], now: Mapping[str, Child], known: Mapping[str, Known]) -> list[Rename]:

@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from .desk import Desk
+from .details import is_in
 from .events import Known, known_of
 from .ledger import Ledger
 
@@ -44,7 +45,7 @@ class Tombstones:
         for subject in known.children:
             name, _, child_id = subject.partition("/")
             child = (await self._desk.records(name, [child_id])).get(child_id)
-            if child is not None and not child.gone:
+            if child is not None and not child.gone and is_in(child, record_id):
                 ledger.keep(name, child_id, _small(child, known))
         ledger.keep(kind, record_id, _small(known, known))
 

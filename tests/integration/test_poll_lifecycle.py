@@ -73,6 +73,36 @@ async def test_what_is_back_after_its_tombstone_was_shrunk_is_restored_too(conne
         assert (back.revision, back.counts) == (2, {"removed": 1, "restored": 1})
 
 
+async def test_a_deliverable_that_moved_lives_on_when_its_old_parent_is_shrunk(
+    connection: Connection,
+) -> None:
+    """The old parent was not read since and still names it; the view of the moved one names the new."""
+    async with drum(connection) as (sim, watched):
+        (made,) = sim.orders.work.add_deliverable(101, name="Phase")
+        await watched.cycle()
+        part = next(
+            each for each in sim.world.row(101).deliverables if f"deliverable/{each.id}" == made.subject
+        )
+        sim.world.row(101).deliverables.remove(part)
+        sim.world.row(102).deliverables.append(part)
+        sim.world.homes["deliverable", part.id] = 102
+        sim.world.touch(101)
+        sim.world.touch(102)
+        await watched.details(["opportunity/102"])
+        sim.orders.archive(101)
+        await two_sweeps(watched)
+        watched.desk.now = lambda now=watched.desk.now: now() + 31 * 86_400
+        for _ in range(8):
+            await watched.sweep()
+        small, child = await watched.known("opportunity/101"), await watched.known(made.subject)
+        assert small is not None
+        assert child is not None
+        assert (small.detail, child.gone) == (None, "")
+        await watched.events()
+        await watched.details(["opportunity/102"])
+        assert await watched.told() == []
+
+
 async def test_a_deal_that_came_and_was_won_between_two_sweeps_is_told_both(connection: Connection) -> None:
     """It is created, and then won: who waits for wins alone must not miss it."""
     async with drum(connection, conversion_after=None) as (sim, watched):
