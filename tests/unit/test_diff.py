@@ -227,3 +227,31 @@ def test_a_thing_that_is_named_twice_is_renamed_once() -> None:
     old = {"assigned_users": [{"id": 1, "name": "A"}, {"id": 1, "name": "A"}]}
     new = {"assigned_users": [{"id": 1, "name": "B"}, {"id": 1, "name": "B"}]}
     assert compare(SHAPE, old, new).renames == (Rename("user", "1", "A", "B"),)
+
+
+DONE, OPEN, UNKNOWN = ({"complete_status": True}, {"complete_status": False}, dict[str, Any]())
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "verdict"),
+    [
+        (OPEN, DONE, "completed"),
+        (None, DONE, "completed"),
+        (DONE, OPEN, "reopened"),
+        (DONE, None, "reopened"),
+        (DONE, UNKNOWN, "status_changed"),
+        (UNKNOWN, DONE, "status_changed"),
+        (OPEN, UNKNOWN, "status_changed"),
+        (OPEN, OPEN, "status_changed"),
+    ],
+)
+def test_a_status_that_does_not_say_whether_it_is_complete_completes_nothing(
+    before: Any, after: Any, verdict: str
+) -> None:
+    """An absent key is unknown; no status at all is none that is complete."""
+    project = KINDS["project"]
+    views = [
+        {"project_status": None if status is None else {**status, "id": at, "name": "Status"}}
+        for at, status in enumerate((before, after))
+    ]
+    assert project.verdict(compare(project.shape, *views)) == verdict

@@ -147,11 +147,16 @@ def _opportunity_verdict(diff: Diff) -> str:
 def _project_verdict(diff: Diff) -> str:
     if "project_status" not in diff.changed:
         return "updated"
-    before = (diff.previous["project_status"] or {}).get("complete_status")
-    after = (diff.seen["project_status"] or {}).get("complete_status")
-    if bool(before) != bool(after):
-        return "completed" if after else "reopened"
-    return "status_changed"
+    before = _is_complete(diff.previous["project_status"])
+    after = _is_complete(diff.seen["project_status"])
+    if None in (before, after) or before == after:
+        return "status_changed"
+    return "completed" if after else "reopened"
+
+
+def _is_complete(status: Mapping[str, Any] | None) -> bool | None:
+    """None where the status does not say: an absent key is unknown (facts.md §1.11, trap 8)."""
+    return False if status is None else status.get("complete_status")
 
 
 def _work_item_verdict(diff: Diff) -> str:
