@@ -48,6 +48,11 @@ def is_secret(path: Path_) -> bool:
     return key in SECRETS.get(section, ())
 
 
+def holds_secrets(path: Path_) -> bool:
+    """Tell whether `path` is a secret or a table with one: whatever was written there may be one."""
+    return is_secret(path) or (path[0] in SECRETS and not key_of(path)[1])
+
+
 def dotted(path: Sequence[str]) -> str:
     """Write a path as the file has it: `sources.acme.every`."""
     return ".".join(path)

@@ -20,8 +20,8 @@ from .models import (
     WebSettings,
     either,
 )
-from .origins import DEFAULT, PREFIX, SECRETS, Origin, Path_, dotted, is_secret, variable
-from .values import MASK, mask_userinfo
+from .origins import DEFAULT, PREFIX, SECRETS, Origin, Path_, dotted, holds_secrets, is_secret, variable
+from .values import MASK, mask_url, mask_userinfo
 
 LONGEST_VALUE = 80  # characters shown of a value
 
@@ -118,8 +118,18 @@ def _said(error: ErrorDetails, path: Path_) -> str:
     if kind == "less_than_equal":
         return f"must be at most {context['le']}"
     if kind in ("model_type", "model_attributes_type", "dict_type"):
-        return f"must be a table, [{dotted(path)}]"
+        return _no_table(error["input"], path)
     return _PLAIN.get(kind, error["msg"][:1].lower() + error["msg"][1:])
+
+
+def _no_table(given: Any, path: Path_) -> str:
+    """What to write where something else than a table stands."""
+    if len(path) == 2 and path[1] in known_keys(path[:1]):
+        return f"belongs to one of the {path[0]}; write it under its name, [{path[0]}.NAME]"
+    if not isinstance(given, list):
+        return f"must be a table, [{dotted(path)}]"
+    name = ".NAME" if path in (("sources",), ("webhooks",)) else ""
+    return f"must be a table, [{dotted(path)}{name}] with single brackets"
 
 
 def _near(given: Any, expected: str) -> str:
@@ -175,8 +185,11 @@ def _how(path: Path_, example: str = "") -> str:
 
 def _value(given: Any, path: Path_, origins: Mapping[Path_, Origin]) -> str:
     """` = "…"`, or a mask where the setting is secret; what came by `${…}` is shown as it was written."""
-    if is_secret(path) or isinstance(given, SecretStr):
+    if holds_secrets(path) or isinstance(given, SecretStr):
         return f" = {MASK}"
+    if path[-1] == "base_url":  # of no known form, so what stands in it may prove something
+        given = mask_url(str(given), path=False)
+        return f" = {json.dumps(given)}"
     template = origin_of(path, origins).template
     text = json.dumps(template if template is not None else given, ensure_ascii=False, default=str)
     if isinstance(given, Mapping):

@@ -63,7 +63,7 @@ FAULTY_FILES = [
     ),
     (
         SOURCE + 'base_url = "getdrum.com"',
-        'sources.acme.base_url = "getdrum.com": not a URL that begins with http:// or https:// and a host',
+        'sources.acme.base_url = "***": not a URL that begins with http:// or https:// and a host',
     ),
     (
         '[sources.acme]\nkind = "drumm"\ntoken = "x"',
@@ -174,7 +174,27 @@ FAULTY_FILES = [
         "redis.url = ***: not a URL that begins with redis:// or rediss:// or unix:// and a host",
     ),
     ('[redis]\nprefix = "a{b}"', 'redis.prefix = "a{b}": 1 to 64 of A-Z, a-z, 0-9 and _ . : -'),
-    ("sources = 3", "sources = 3: must be a table, [sources]"),
+    (
+        SOURCE + 'base_url = "https://app.getdrum.com?api_token=tok"',
+        (
+            'sources.acme.base_url = "https://app.getdrum.com?***": '
+            "only scheme and host belong here, such as https://app.getdrum.com"
+        ),
+    ),
+    ("sources = 3", "sources = ***: must be a table, [sources]"),
+    (
+        SIGNED.replace("[webhooks.b]", "[[webhooks.b]]"),
+        "webhooks.b = ***: must be a table, [webhooks.b] with single brackets",
+    ),
+    (
+        SIGNED.replace("[webhooks.b]", "[[webhooks]]"),
+        "webhooks = ***: must be a table, [webhooks.NAME] with single brackets",
+    ),
+    ('[[web]]\ntoken = "t"', "web = ***: must be a table, [web] with single brackets"),
+    (
+        '[sources]\ntoken = "tok-of-acme"',
+        "sources.token = ***: belongs to one of the sources; write it under its name, [sources.NAME]",
+    ),
 ]
 
 
@@ -272,6 +292,27 @@ def test_a_drum_token_for_another_kind(tmp_path: Path) -> None:
         'POLLER_DRUM_TOKEN is for a source of kind drum, but sources.drum.kind = "close"; '
         "give that source another name"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "environ"),
+    [
+        (SIGNED.replace("[webhooks.b]", "[[webhooks.b]]"), {}),
+        (SIGNED.replace("[webhooks.b]", "[[webhooks]]"), {}),
+        (SIGNED.replace("[webhooks.b]", "[webhooks]"), {}),
+        (SOURCE.replace("tok-of-acme", SECRET).replace("[sources.acme]", "[[sources.acme]]"), {}),
+        (SOURCE.replace("tok-of-acme", SECRET).replace("[sources.acme]", "[sources]"), {}),
+        (SOURCE + f'base_url = "https://app.getdrum.com/?api_token={SECRET}"', {}),
+        (f'[[web]]\ntoken = "{SECRET}"', {}),
+        ("", {"POLLER_SOURCES__ACME": SECRET}),
+        ("", {"POLLER_WEBHOOKS__BILLING": f"https://hooks.slack.com/services/T/B/{SECRET}"}),
+    ],
+)
+def test_a_secret_in_the_wrong_place_is_not_shown(tmp_path: Path, text: str, environ: dict[str, str]) -> None:
+    """Where a table is written in another form, what stands in it is not repeated."""
+    found = problems(text, tmp_path, **environ)
+    assert found
+    assert not [line for line in found if SECRET in line or "whsec_" in line]
 
 
 def test_every_secret_type_is_on_the_list() -> None:
