@@ -25,17 +25,27 @@ def read(text: str, *, path: Path, variables: Mapping[str, str]) -> Layer:
 
 
 def references(text: str) -> frozenset[str]:
-    """The names of the variables that the text asks for."""
-    return frozenset(_REFERENCES.findall(text))
+    """The names of the variables that the settings in the text ask for; a comment asks for nothing."""
+    return frozenset(name for _, value in _written(text) for name in _asked(value))
 
 
 def literal_secrets(text: str) -> list[str]:
     """Which secrets stand in the text themselves, rather than as `${NAME}` or in a file of their own."""
+    return [dotted(path) for path, value in _written(text) if is_secret(path) and _is_literal(path, value)]
+
+
+def _written(text: str) -> list[tuple[Path_, Any]]:
+    """The settings of a text, as they stand there; none where it is no TOML, which `read` tells."""
     try:
-        table = tomllib.loads(text)
+        return list(flatten(tomllib.loads(text)))
     except (tomllib.TOMLDecodeError, RecursionError):
         return []
-    return [dotted(path) for path, value in flatten(table) if is_secret(path) and _is_literal(path, value)]
+
+
+def _asked(value: Any) -> list[str]:
+    if isinstance(value, list):
+        return [name for item in value for name in _asked(item)]
+    return _REFERENCES.findall(value) if isinstance(value, str) else []
 
 
 def _is_literal(path: Path_, value: Any) -> bool:

@@ -158,8 +158,18 @@ def _unknown(path: Path_, origins: Mapping[Path_, Origin]) -> str:
 
 def _missing(path: Path_, origins: Mapping[Path_, Origin], given: Any) -> str:
     origin = origin_of(path[:-1], origins)
-    because = f" ({origin.written} asks for it)" if origin.kind == "env" else ""
-    return f"{_spelled(path)} is missing{because}; {_how(path, _example(path, given))}"
+    short = _SHORT.get(path, "")
+    taker = _taker(short, origins) if short else ""
+    taken = f", and {short} is taken for {taker}" if taker else ""
+    because = f" ({origin.written} asks for it{taken})" if origin.kind == "env" else ""
+    name = variable(path) if taker else short
+    return f"{_spelled(path)} is missing{because}; {_how(path, _example(path, given), name)}"
+
+
+def _taker(short: str, origins: Mapping[Path_, Origin]) -> str:
+    """The setting of the file that asks for this variable, which then means that setting alone."""
+    asked = (origin.written for origin in origins.values() if f"${{{short}}}" in (origin.template or ""))
+    return next(asked, "")
 
 
 def _example(path: Path_, given: Any) -> str:
@@ -172,14 +182,14 @@ def _example(path: Path_, given: Any) -> str:
     return _EXAMPLES.get(path[-1], '"…"')
 
 
-def _how(path: Path_, example: str = "") -> str:
+def _how(path: Path_, example: str = "", name: str = "") -> str:
     """How to give a value: in the file, by a file of its own where it is secret, or by a variable."""
     shown = _spelled(path).split(".")[-1]
     example = example or _EXAMPLES.get(path[-1], '"…"')
     if path[-1] == "token" and path[0] == "web":
         example = '"${POLLER_WEB_TOKEN}"'
     also = f" (or {shown}_file)" if is_secret(path) else ""
-    name = _SHORT.get((*path[:-1], shown)) or variable((*path[:-1], shown))
+    name = name or _SHORT.get((*path[:-1], shown)) or variable((*path[:-1], shown))
     return f"write {shown} = {example}{also} under [{dotted(path[:-1])}], or set {name}"
 
 

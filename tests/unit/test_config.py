@@ -222,6 +222,23 @@ def test_a_short_name_that_the_file_asks_for_makes_nothing_else(read: Any) -> No
     assert settings.sources["acme"].token.get_secret_value() == "tok"
 
 
+@pytest.mark.parametrize(
+    ("comment", "variable", "setting"),
+    [
+        ('[redis]\n# url = "${POLLER_REDIS_URL}"', {"POLLER_REDIS_URL": "redis://prod"}, "redis.url"),
+        ('# token = "${POLLER_DRUM_TOKEN}"', {"POLLER_DRUM_TOKEN": "tok"}, "sources.drum.token"),
+        (
+            '# url = "${POLLER_SLACK_URL}"',
+            {"POLLER_SLACK_URL": "https://hooks.slack.com/s/T/B/X"},
+            "webhooks.slack.url",
+        ),
+    ],
+)
+def test_a_comment_asks_for_nothing(read: Any, comment: str, variable: dict[str, str], setting: str) -> None:
+    """A variable that only a comment of the file names holds as if the comment were not there."""
+    assert origin(read(f"{comment}\n", **variable), setting) == f"env {next(iter(variable))}"
+
+
 def test_empty_and_foreign_variables_say_nothing(read: Any) -> None:
     """An empty variable is unset, and what Kubernetes sets for a Service named poller is no setting."""
     settings = read(POLLER_REDIS_URL="", POLLER_PORT="tcp://10.0.0.1:80", POLLER_SERVICE_HOST="10.0.0.1")

@@ -315,6 +315,17 @@ def test_a_secret_in_the_wrong_place_is_not_shown(tmp_path: Path, text: str, env
     assert not [line for line in found if SECRET in line or "whsec_" in line]
 
 
+def test_a_short_name_that_the_file_has_taken(tmp_path: Path) -> None:
+    """A variable that a setting of the file asks for is not named as the remedy for another one."""
+    text = SOURCE.replace("tok-of-acme", "${POLLER_DRUM_TOKEN}")
+    (found,) = problems(text, tmp_path, POLLER_DRUM_TOKEN="t", POLLER_DRUM_BASE_URL="https://d.example")
+    assert found == (
+        "sources.drum.token is missing (POLLER_DRUM_BASE_URL asks for it, and POLLER_DRUM_TOKEN is taken "
+        'for sources.acme.token); write token = "${DRUM_API_TOKEN}" (or token_file) under [sources.drum], '
+        "or set POLLER_SOURCES__DRUM__TOKEN"
+    )
+
+
 def test_every_secret_type_is_on_the_list() -> None:
     """A setting whose type is secret is masked and has a `_file` form, and the other way round."""
     for section, model in (("sources", SourceSettings), ("webhooks", WebhookSettings)):
