@@ -28,6 +28,7 @@ from poller.deliver.filters import compile_filter
 from poller.deliver.retry import SCHEDULE_S
 from poller.deliver.signing import decode_secret
 from poller.errors import SettingsError
+from poller.store.cluster import judge_url
 from poller.watch.sources import SOURCES
 
 from . import values
@@ -98,6 +99,7 @@ def _redis_url(value: Any) -> SecretStr:
     text = values.plain(value)
     if not (isinstance(text, str) and text.startswith("unix:///")):
         values.split_url(text, schemes=("redis", "rediss", "unix"))
+    judge_url(text)
     return SecretStr(text)
 
 

@@ -7,15 +7,17 @@ every connection, waiting readers included, at each fifth MOVED and at CLUSTERDO
 
 import asyncio
 import random
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeAlias
+from urllib.parse import parse_qs, urlsplit
 
 from redis import exceptions as faults
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.client import Pipeline
-from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.connection import URL_QUERY_ARGUMENT_PARSERS, AbstractConnection
 from redis.asyncio.connection import Connection as TcpConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -39,6 +41,13 @@ _READS = frozenset(
     "XREVRANGE ZCARD ZRANGE ZRANGEBYSCORE ZSCORE".split()
 )
 """Commands that change nothing: one whose reply was lost is sent again, once, so as not to end a sweep."""
+
+_OPTIONS = (
+    *URL_QUERY_ARGUMENT_PARSERS,
+    *"client_name username password ssl_keyfile ssl_certfile ssl_cert_reqs ssl_ca_certs ssl_ca_path "
+    "ssl_ca_data ssl_password ssl_ciphers".split(),
+)
+"""What may follow the ? of a URL. Elsewhere redis-py hands an unknown one on, and fails when it connects."""
 
 Address: TypeAlias = tuple[str, int]
 Command: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
@@ -86,6 +95,27 @@ def pool(
         made.connection_kwargs |= {"host": node[0], "port": node[1]}
     made.connection_class = type(kind.__name__, (Cancellable, kind), {})
     return made
+
+
+def judge_url(url: str) -> None:
+    """See that a connection could be made from `url`; none is.
+
+    Raises:
+        ValueError: none could, or another than meant; the message repeats nothing that may be secret.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "unix" and not re.fullmatch(r"(/[0-9]*)?", parts.path):
+        msg = "the path is the number of a database, as in redis://127.0.0.1:6379/0"
+        raise ValueError(msg)
+    if parse_qs(parts.query, keep_blank_values=True).keys() - set(_OPTIONS):
+        msg = f"what follows the ? holds no option but {', '.join(sorted(_OPTIONS))}"
+        raise ValueError(msg)
+    try:
+        made = pool(url, timeout_s=None, most=1)
+        made.connection_class(**made.connection_kwargs)
+    except (TypeError, ValueError, faults.RedisError):
+        msg = f"an option after the ? has a value that it cannot have, or is no option of {parts.scheme}://"
+        raise ValueError(msg) from None  # the cause may quote a secret
 
 
 @dataclass(slots=True)

@@ -173,6 +173,10 @@ FAULTY_FILES = [
         '[redis]\nurl = "http://x"',
         "redis.url = ***: not a URL that begins with redis:// or rediss:// or unix:// and a host",
     ),
+    (
+        '[redis]\nurl = "redis://h:1/prod"',
+        "redis.url = ***: the path is the number of a database, as in redis://127.0.0.1:6379/0",
+    ),
     ('[redis]\nprefix = "a{b}"', 'redis.prefix = "a{b}": 1 to 64 of A-Z, a-z, 0-9 and _ . : -'),
     (
         SOURCE + 'base_url = "https://app.getdrum.com?api_token=tok"',
@@ -324,6 +328,40 @@ def test_a_short_name_that_the_file_has_taken(tmp_path: Path) -> None:
         'for sources.acme.token); write token = "${DRUM_API_TOKEN}" (or token_file) under [sources.drum], '
         "or set POLLER_SOURCES__DRUM__TOKEN"
     )
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://h:1/x",
+        "redis://h:1/1/2",
+        "redis://127.0.0.1:1?foo=bar",
+        "unix:///tmp/x.sock?db=1&foo=1",
+        "redis://h?socket_timeout=abc",
+        "redis://h?db=x",
+        "redis://h?health_check_interval=x",
+        "redis://h?protocol=9",
+        "redis://h?ssl_ca_certs=ca.pem",
+        "rediss://h?ssl_cert_reqs=nonsense",
+    ],
+)
+def test_a_redis_url_that_no_connection_can_be_made_from(tmp_path: Path, url: str) -> None:
+    """A URL that the client could not use, or would read as another database, is a fault of the settings."""
+    (found,) = problems("", tmp_path, POLLER_REDIS_URL=url)
+    assert found.startswith("POLLER_REDIS_URL = ***: ")
+    assert "database" in found or "option" in found
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://h", "redis://h/", "redis://h:1/3", "redis://:p%2Fw@[::1]:1/0?protocol=3", "unix:///x.sock?db=1",
+        "rediss://h?ssl_cert_reqs=none&ssl_ca_certs=/ca.pem", "redis://h?socket_keepalive=1&client_name=poller",
+    ],
+)  # fmt: skip
+def test_a_redis_url_with_what_a_connection_takes(tmp_path: Path, url: str) -> None:
+    """A database and the client's own options may stand in the URL."""
+    assert problems("", tmp_path, POLLER_REDIS_URL=url) == ()
 
 
 def test_every_secret_type_is_on_the_list() -> None:
