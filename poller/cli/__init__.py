@@ -14,10 +14,9 @@ from typing import NoReturn
 from poller.errors import PollerError, SettingsError, StoreError
 
 from .output import complain
-from .root import EXIT_UNWELL, Session, app
+from .root import EXIT_UNAVAILABLE, EXIT_UNWELL, Session, app
 
 EXIT_USAGE = 2
-EXIT_UNAVAILABLE = 69
 EXIT_INTERRUPTED = 130
 
 for _module in pkgutil.iter_modules(__path__):

@@ -31,9 +31,11 @@ from poller.web.words import plural
 from .check_source import Step, Tell, look_at_source
 from .connect import Store, patience
 from .output import clean, show_json
-from .root import EXIT_UNWELL, ConfigOption, JsonOption, app, open_settings
+from .root import EXIT_UNAVAILABLE, EXIT_UNWELL, ConfigOption, JsonOption, app, open_settings
 
 RESOLVE_S = 10.0
+REDIS = "redis"
+"""The step that decides whether the exit code is 69."""
 PORTS = {"http": 80, "https": 443}
 _STYLES = {"ok": "green", "warning": "bold yellow", "failed": "bold red"}
 
@@ -57,7 +59,8 @@ def check(ctx: typer.Context, config: ConfigOption = None, as_json: JsonOption =
     if as_json:
         show_json({"well": well, "steps": [asdict(step) for step in steps]})
     if not well:
-        raise typer.Exit(EXIT_UNWELL)
+        away = any((step.step, step.state) == (REDIS, "failed") for step in steps)
+        raise typer.Exit(EXIT_UNAVAILABLE if away else EXIT_UNWELL)
 
 
 async def checked(settings: Settings, tell: Tell) -> None:
@@ -66,11 +69,15 @@ async def checked(settings: Settings, tell: Tell) -> None:
     async with AsyncExitStack() as stack:
         store = await open_store(settings, tell, stack)
         for name in settings.sources:
-            if store is not None:
-                await look_at_source(store, name, tell)
-            else:
+            if store is None:
                 said = "not asked: each request is paid from the budget, which Redis keeps"
                 tell(Step(step=f"source {name}", state="failed", said=said, remedy="see redis above"))
+                continue
+            try:
+                await look_at_source(store, name, tell)
+            except StoreError as exc:
+                tell(Step(step=REDIS, state="failed", said=str(exc)))
+                store = None
     for name, given in settings.webhooks.items():
         await look_at_endpoint(name, given, tell)
 
@@ -114,7 +121,7 @@ async def open_store(settings: Settings, tell: Tell, stack: AsyncExitStack) -> S
             stack.push_async_callback(connection.close)
             info = await connection.check()
     except StoreError as exc:
-        tell(Step(step="redis", state="failed", said=str(exc)))
+        tell(Step(step=REDIS, state="failed", said=str(exc)))
         return None
     kept = ", append-only file" if info.append_only else ""
     facts = {
@@ -124,9 +131,9 @@ async def open_store(settings: Settings, tell: Tell, stack: AsyncExitStack) -> S
         "append_only": info.append_only,
     }
     told = f"{where}: {info.name} {info.version}, {info.policy}{kept}"
-    tell(Step(step="redis", state="ok", said=told, facts=facts))
+    tell(Step(step=REDIS, state="ok", said=told, facts=facts))
     for warning in info.warnings:
-        tell(Step(step="redis", state="warning", said=warning))
+        tell(Step(step=REDIS, state="warning", said=warning))
     return Store(settings, connection, Keys(settings.redis.prefix))
 
 
@@ -150,7 +157,7 @@ async def _server(settings: Settings, tell: Tell) -> AsyncIterator[tuple[str, st
         if not ours:
             remedy = "run `poller check` as the user that runs `poller run`"
             told = f"data_dir {settings.data_dir} is another user's, so it was not tried"
-            tell(Step(step="redis", state="warning", said=told, remedy=remedy))
+            tell(Step(step=REDIS, state="warning", said=told, remedy=remedy))
         server = Embedded(fsync=settings.redis.durability == "fsync")
         url = await server.start(settings.data_dir if ours else Path(spare))
         try:

@@ -70,7 +70,11 @@ class Seen:
 
 
 async def look_at_source(store: Store, name: str, tell: Tell) -> None:
-    """Call one source, and reckon what reading it takes."""
+    """Call one source, and reckon what reading it takes.
+
+    Raises:
+        StoreError: Redis was lost meanwhile, which is no fault of the source.
+    """
     given = store.settings.sources[name]
     step = f"source {name}"
     if given.kind not in SOURCES:
@@ -90,6 +94,8 @@ async def look_at_source(store: Store, name: str, tell: Tell) -> None:
         seen = [
             each for kind in source.lists if (each := await _seen(store, name, source, purse, kind, tell))
         ]
+    except StoreError:
+        raise
     except (PollerError, TimeoutError) as exc:
         tell(Step(step=step, state="failed", said=str(exc) or _late(), remedy=_remedy(exc, name)))
         return
@@ -115,8 +121,6 @@ def _remedy(exc: BaseException, name: str) -> str:
             return "wait that long; `poller status` shows the budget, and lowering it avoids this"
         case Unreachable():
             return f"check base_url and proxy of {where}, and this machine's network"
-        case StoreError():
-            return "see above"
         case _:
             return f"check base_url of {where}: does it lead to the API?"
 

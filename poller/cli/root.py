@@ -20,6 +20,8 @@ ORDER: Final = (
 """As the contract (§3) lists them, which is the order in which they are needed."""
 EXIT_UNWELL: Final = 1
 """The thing asked about is not well (contract §3)."""
+EXIT_UNAVAILABLE: Final = 69
+"""Redis cannot be reached."""
 
 
 class _InOrder(TyperGroup):

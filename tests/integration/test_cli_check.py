@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis.asyncio
 from commands import Commands, Said, crm, service
 from hookside import receiving
 
@@ -122,15 +123,33 @@ async def test_a_private_receiver(call: Commands, redis_url: str) -> None:
 
 
 async def test_redis_that_is_away(call: Commands, tmp_path: Path) -> None:
-    """Without Redis no CRM is asked, since nothing can be paid; the rest is looked at all the same."""
+    """Without Redis no CRM is asked, since nothing can be paid; the rest is looked at, and the end is 69."""
     async with crm() as world:
         call.settings(redis=f"unix://{tmp_path}/none", crm=world.url, receiver="https://nope.invalid/hook")
         said = await call("check", "--json")
-        assert said.code == 1
+        assert (said.code, said.json["well"]) == (69, False)
         assert step(said, "redis")["state"] == "failed"
         assert step(said, "source acme")["said"].startswith("not asked")
         assert step(said, "webhook billing")["state"] == "failed"
         assert list(world.requests) == []
+
+
+async def test_redis_that_is_lost_on_the_way(
+    call: Commands, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where Redis answers first and then no more, that is told of Redis, and the end is 69 with all steps."""
+
+    async def lost(*_: object, **__: object) -> None:
+        raise redis.exceptions.ConnectionError
+
+    async with crm() as world:
+        call.settings(redis=redis_url, crm=world.url)
+        monkeypatch.setattr(redis.asyncio.Redis, "evalsha", lost)
+        monkeypatch.setattr(redis.asyncio.Redis, "eval", lost)
+        said = await call("check", "--json")
+        assert said.code == 69
+        told = [each["state"] for each in said.json["steps"] if each["step"] == "redis"]
+        assert (told[0], told[-1]) == ("ok", "failed")
 
 
 async def test_a_budget_that_is_too_small(call: Commands, redis_url: str) -> None:
