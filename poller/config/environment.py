@@ -9,8 +9,10 @@ from pathlib import Path
 
 from dotenv.parser import parse_stream
 
+from poller.watch.sources import SOURCES
+
 from .layers import Layer, Leaf, build, merge_into
-from .origins import PREFIX, Origin, Path_, variable
+from .origins import PREFIX, Origin, Path_, is_secret, variable
 
 SHORT: dict[str, Path_] = {
     "POLLER_DRUM_TOKEN": ("sources", "drum", "token"),
@@ -36,8 +38,10 @@ SLACK_EVENTS = ("*.won", "*.lost", "poller.source.suspended", "poller.source.hel
 CONFIG = "POLLER_CONFIG"
 DATA_DIR = "POLLER_DATA_DIR"
 
-# Kubernetes sets these in every container beside a Service named `poller`.
-_SERVICE_LINK = re.compile(r"POLLER_(SERVICE_(HOST|PORT)|PORT)(_.*)?")
+# Kubernetes sets these in every container beside a Service named `poller` or `poller-…`.
+_SERVICE_LINK = re.compile(
+    r"POLLER(_[A-Z0-9_]+)?_(SERVICE_(HOST|PORT)(_.*)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_.*)?)"
+)
 _SECTIONS = {"POLLER_REDIS", "POLLER_WEB", "POLLER_LOG", "POLLER_SOURCES", "POLLER_WEBHOOKS"}
 
 
@@ -110,7 +114,7 @@ def _long(ours: Mapping[str, str], variables: Variables) -> tuple[list[Leaf], li
             leaves.append(Leaf(_path(name), ours[name], variables.origin(name)))
         elif name in _SECTIONS:
             problems.append(f"{name}: is a section; write one setting of it, such as {_example(name)}")
-        elif name not in SHORT and name != CONFIG and not _SERVICE_LINK.fullmatch(name):
+        elif name not in SHORT and name != CONFIG and not _is_service_link(name, ours[name]):
             _judge_unknown(name, problems, warnings)
     return leaves, problems, warnings
 
@@ -125,22 +129,67 @@ def _example(section: str) -> str:
     }[section]
 
 
-_FLAT = (
-    *SHORT,
-    CONFIG,
-    DATA_DIR,
-    *(variable(("redis", key)) for key in ("prefix", "retention", "durability", "lease")),
-    *(variable(("web", key)) for key in ("host", "port", "token", "hosts", "metrics_token")),
-    variable(("log", "level")),
+_KEYS = {
+    "redis": ("url", "prefix", "retention", "durability", "lease"),
+    "web": ("host", "port", "token", "token_file", "hosts", "metrics_token", "metrics_token_file"),
+    "log": ("level",),
+}
+_HEADS: dict[str, Path_] = {
+    **{kind.upper(): ("sources", kind) for kind in SOURCES},
+    **{name.split("_")[1]: path[:-1] for name, path in SHORT.items()},
+    **{section.upper(): (section,) for section in _KEYS},
+}
+"""What the first word of a name is about."""
+_MEANT: dict[str, Path_] = {
+    **{f"{section.upper()}_{key}".upper(): (section, key) for section, keys in _KEYS.items() for key in keys},
+    **{name.removeprefix(PREFIX): path for name, path in SHORT.items()},
+    "CONFIG": (),
+    "DATA_DIR": ("data_dir",),
+}
+"""Every name that needs no section of a name's own, with one `_` between its words."""
+_SPELLED = {path: name for name, path in SHORT.items()} | {(): CONFIG}
+_NAMED = (
+    f"a setting of one source is written {variable(('sources', 'acme', 'token'))}, "
+    f"of one endpoint {variable(('webhooks', 'billing', 'url'))}"
 )
 
 
+def _is_service_link(name: str, value: str) -> bool:
+    return bool(_SERVICE_LINK.fullmatch(name)) or (name.endswith("_PORT") and "://" in value)
+
+
 def _judge_unknown(name: str, problems: list[str], warnings: list[str]) -> None:
-    near = get_close_matches(name, _FLAT, n=1, cutoff=0.8)
-    if near:
-        problems.append(f"{name}: no such setting; the nearest is {near[0]}")
+    flat = name.removeprefix(PREFIX)
+    head, _, rest = flat.partition("_")
+    if head in _HEADS:
+        problems.append(f"{name}: no such setting; {_of_head(head, rest)}")
+    elif head in ("SOURCES", "WEBHOOKS"):
+        problems.append(f"{name}: no such setting; {_NAMED}")
+    elif near := get_close_matches(name, [PREFIX + each for each in _MEANT], n=1, cutoff=0.8):
+        path = _MEANT[near[0].removeprefix(PREFIX)]
+        # What one CRM's token is called is near to what another secret is called: no guess is made.
+        known = path and is_secret(path) and not get_close_matches(head, [near[0].split("_")[1]], cutoff=0.8)
+        problems.append(f"{name}: no such setting; {_NAMED if known else _nearest(path)}")
     else:
         warnings.append(f"{name} is no setting of poller and is not read; unset it, or give it another name")
+
+
+def _of_head(head: str, rest: str) -> str:
+    """What a name means whose first word is known: a key near to it, else what follows as a key."""
+    place = _HEADS[head]
+    keys = {flat.removeprefix(f"{head}_"): path for flat, path in _MEANT.items() if path[:-1] == place}
+    if near := get_close_matches(rest, keys, n=1):
+        return _nearest(keys[near[0]])
+    if place[0] in _KEYS:
+        return f"known here: {', '.join(variable((*place, key)) for key in _KEYS[place[0]])}"
+    hint = _nearest((*place, rest.lower() or "token"))
+    if place in {path[:-1] for path in SHORT.values()}:
+        return hint
+    return f"{hint}, beside {variable((*place, 'kind'))}={place[1]}"
+
+
+def _nearest(path: Path_) -> str:
+    return f"the nearest is {_SPELLED.get(path) or variable(path)}"
 
 
 def _path(name: str) -> Path_:

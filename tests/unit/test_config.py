@@ -240,8 +240,15 @@ def test_a_comment_asks_for_nothing(read: Any, comment: str, variable: dict[str,
 
 
 def test_empty_and_foreign_variables_say_nothing(read: Any) -> None:
-    """An empty variable is unset, and what Kubernetes sets for a Service named poller is no setting."""
-    settings = read(POLLER_REDIS_URL="", POLLER_PORT="tcp://10.0.0.1:80", POLLER_SERVICE_HOST="10.0.0.1")
+    """An empty variable is unset, and what Kubernetes sets for Services named poller… is no setting."""
+    settings = read(
+        POLLER_REDIS_URL="",
+        POLLER_PORT="tcp://10.0.0.1:80",
+        POLLER_SERVICE_HOST="10.0.0.1",
+        POLLER_WEB_PORT="tcp://10.0.0.1:80",
+        POLLER_REDIS_SERVICE_PORT="6379",
+        POLLER_REDIS_PORT_6379_TCP_ADDR="10.0.0.2",
+    )
     assert settings.redis.url is None
     assert settings.warnings == ()
 

@@ -250,6 +250,46 @@ def test_one_line_for_each_fault_of_a_variable(tmp_path: Path, environ: dict[str
     assert problems("", tmp_path, **environ) == (problem,)
 
 
+NAMED = (
+    "a setting of one source is written POLLER_SOURCES__ACME__TOKEN, "
+    "of one endpoint POLLER_WEBHOOKS__BILLING__URL"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("WEBHOOK_EVENTS", "the nearest is POLLER_WEBHOOKS__WEBHOOK__EVENTS"),
+        ("WEBHOOK_SECRETS", "the nearest is POLLER_WEBHOOK_SECRET"),
+        ("SLACK_EVENTS", "the nearest is POLLER_WEBHOOKS__SLACK__EVENTS"),
+        ("DRUM_EVERY", "the nearest is POLLER_SOURCES__DRUM__EVERY"),
+        ("DRUMM_TOKEN", "the nearest is POLLER_DRUM_TOKEN"),
+        (
+            "CLOSE_TOKEN",
+            "the nearest is POLLER_SOURCES__CLOSE__TOKEN, beside POLLER_SOURCES__CLOSE__KIND=close",
+        ),
+        (
+            "PIPEDRIVE_BASE_URL",
+            (
+                "the nearest is POLLER_SOURCES__PIPEDRIVE__BASE_URL, "
+                "beside POLLER_SOURCES__PIPEDRIVE__KIND=pipedrive"
+            ),
+        ),
+        ("SOURCES_ACME_TOKEN", NAMED),
+        ("ACME_TOKEN", NAMED),
+        ("TOKEN", NAMED),
+        ("WEB_TOKEN_FILE", "the nearest is POLLER_WEB__TOKEN_FILE"),
+        ("PORT", "the nearest is POLLER_WEB__PORT"),
+        ("LOG_FILE", "known here: POLLER_LOG__LEVEL"),
+        ("DATADIR", "the nearest is POLLER_DATA_DIR"),
+    ],
+)
+def test_a_variable_that_is_nearly_one_of_ours(tmp_path: Path, name: str, remedy: str) -> None:
+    """A variable that speaks of something of ours is a fault with the name that was meant; no token of a
+    CRM is led into another secret."""
+    assert problems("", tmp_path, **{f"POLLER_{name}": "1"}) == (f"POLLER_{name}: no such setting; {remedy}",)
+
+
 def test_all_faults_are_told_together(tmp_path: Path) -> None:
     """Faults of file, environment, `.env` and mounted secrets come in one error."""
     (tmp_path / ".env").write_text("GOOD=1\nthis is none\n")
