@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from fnmatch import fnmatchcase
@@ -26,6 +26,7 @@ FILE_NAME = "poller.toml"
 DOTENV_NAME = ".env"
 SHORTEST_WEB_TOKEN = 16  # characters
 LARGEST_FILE = 1_048_576  # bytes
+DRUM_KIND = ("sources", "drum", "kind")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ def compose(given: Given, *, overrides: Mapping[str, Any]) -> Settings:
     for layer in reversed(layers):
         origins.update(layer.origins)
     failed = {path for layer in layers for path in layer.failed}
-    problems += _contradictions(layers[-2].values, given)
+    problems += _contradictions(layers)
     lost = given.lost or any(layer.lost for layer in layers)
     try:
         settings = _validated(layers)
@@ -167,15 +168,21 @@ def _under(path: Path_, failed: set[Path_]) -> bool:
     return any(path[: len(known)] == known or known[: len(path)] == path for known in failed)
 
 
-def _contradictions(written: Mapping[str, Any], given: Given) -> list[str]:
-    """A Drum token for a source that the file says is something else."""
-    sources = written.get("sources")
-    drum = sources.get("drum") if isinstance(sources, dict) else None
-    kind = drum.get("kind", "drum") if isinstance(drum, dict) else "drum"
-    if kind == "drum" or not given.variables.all.get("POLLER_DRUM_TOKEN"):
+def _contradictions(layers: Sequence[Layer]) -> list[str]:
+    """A variable that makes a Drum source, where another place says that it is something else."""
+    *said, implied = layers
+    maker = implied.origins.get(DRUM_KIND)
+    kind = next((found for layer in said if (found := _value(layer.values, DRUM_KIND))), "drum")
+    if kind == "drum" or maker is None:
         return []
-    said = f'POLLER_DRUM_TOKEN is for a source of kind drum, but sources.drum.kind = "{kind}"'
-    return [f"{said}; give that source another name"]
+    contradiction = f'{maker.written} is for a source of kind drum, but {dotted(DRUM_KIND)} = "{kind}"'
+    return [f"{contradiction}; give that source another name"]
+
+
+def _value(table: Any, path: Path_) -> Any:
+    for part in path:
+        table = table.get(part) if isinstance(table, dict) else None
+    return table
 
 
 def _judge(settings: Settings) -> list[str]:

@@ -329,13 +329,27 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         load(Path("gone.toml"), environ={}, directory=tmp_path)
 
 
-def test_a_drum_token_for_another_kind(tmp_path: Path) -> None:
-    """POLLER_DRUM_TOKEN never lands in a source named drum that is something else."""
-    (found,) = problems('[sources.drum]\nkind = "close"\ntoken = "x"\n', tmp_path, POLLER_DRUM_TOKEN="t")
+@pytest.mark.parametrize("name", ["POLLER_DRUM_TOKEN", "POLLER_DRUM_TOKEN_FILE", "POLLER_DRUM_BASE_URL"])
+@pytest.mark.parametrize("where", ["file", "variable"])
+def test_a_drum_variable_for_another_kind(tmp_path: Path, name: str, where: str) -> None:
+    """What POLLER_DRUM_… says never lands in a source named drum that is something else."""
+    (tmp_path / "mounted").write_text("t")
+    value = {"POLLER_DRUM_TOKEN_FILE": "mounted", "POLLER_DRUM_BASE_URL": "https://d.example"}.get(name, "t")
+    kind = {"POLLER_SOURCES__DRUM__KIND": "close"} if where == "variable" else {}
+    text = '[sources.drum]\ntoken = "x"\n' + ('kind = "close"\n' if where == "file" else "")
+    (found,) = problems(text, tmp_path, **kind, **{name: value})
     assert found == (
-        'POLLER_DRUM_TOKEN is for a source of kind drum, but sources.drum.kind = "close"; '
-        "give that source another name"
+        f'{name} is for a source of kind drum, but sources.drum.kind = "close"; give that source another name'
     )
+
+
+def test_a_drum_token_that_the_file_has_taken(tmp_path: Path) -> None:
+    """A variable that another source asks for says nothing of the source named drum."""
+    text = (
+        SOURCE.replace("tok-of-acme", "${POLLER_DRUM_TOKEN}")
+        + '[sources.drum]\nkind = "close"\ntoken = "x"\n'
+    )
+    assert problems(text, tmp_path, POLLER_DRUM_TOKEN="t") == ()
 
 
 @pytest.mark.parametrize(
