@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from poller.config import Given, compose, is_loopback, parse_dotenv
+from poller.config import Given, compose, is_loopback, parse_dotenv, parse_name
 from poller.errors import SettingsError
 from poller.watch.sources import SOURCES
 from poller.watch.sources.base import Api
@@ -170,7 +170,7 @@ def _completed(given: Answers, *, asking: bool) -> Answers:
     """Ask for what is missing where somebody can answer; else name the options.
 
     Raises:
-        SettingsError: something is missing and there is no terminal to ask on, or the kind is unknown.
+        SettingsError: something is missing and there is no terminal to ask on, or kind or name are no good.
     """
     answers = _asked(given) if asking else given
     missing = [flag for flag, value in (("--kind", answers.kind), ("--token", answers.token)) if not value]
@@ -179,9 +179,20 @@ def _completed(given: Answers, *, asking: bool) -> Answers:
     problems = [f"{flag} is missing, and there is no terminal to ask on; give {flag}" for flag in missing]
     if answers.kind and answers.kind not in SOURCES:
         problems.append(f'--kind = "{answers.kind}": must be one of {", ".join(SOURCES)}')
+    if answers.name and (wrong := _wrong_name(answers.name)):
+        problems.append(f"--name = {json.dumps(answers.name, ensure_ascii=False)}: {wrong}")
     if problems:
         raise SettingsError(problems)
     return replace(answers, name=answers.name or answers.kind)
+
+
+def _wrong_name(name: str) -> str:
+    """What is wrong with a source's name, which is put into the file's text unquoted."""
+    try:
+        parse_name(name)
+    except ValueError as exc:
+        return str(exc)
+    return ""
 
 
 def _asked(given: Answers) -> Answers:
@@ -190,7 +201,8 @@ def _asked(given: Answers) -> Answers:
     )
     return Answers(
         kind=kind,
-        name=given.name or _ask("What shall the source be called?", default=kind),
+        name=given.name
+        or _ask("What shall the source be called?", default=kind, accept=lambda name: not _wrong_name(name)),
         token=given.token or _ask("Its API token (not shown)?", hidden=True),
         base_url=given.base_url
         or (None if _api(kind).base_url else _ask(f"Its address ({_api(kind).base_url_like})?")),

@@ -4,7 +4,7 @@ from .environment import read_dotenv as parse_dotenv
 from .loading import Given, compose, load
 from .models import Settings, SourceSettings, WebhookSettings
 from .shown import rows, secret_values
-from .values import Allowance, is_loopback, parse_duration
+from .values import Allowance, is_loopback, parse_duration, parse_name
 
 __all__ = [
     "Allowance",
@@ -17,6 +17,7 @@ __all__ = [
     "load",
     "parse_dotenv",
     "parse_duration",
+    "parse_name",
     "rows",
     "secret_values",
 ]

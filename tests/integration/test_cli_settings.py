@@ -103,10 +103,26 @@ def test_init_without_a_terminal_names_the_options(tmp_path: Path) -> None:
 
 def test_init_judges_before_it_writes(tmp_path: Path) -> None:
     """An answer that is no good is told, without the token, and nothing is written."""
-    done = poller("init", "--kind", "drum", "--name", "A_B", "--token", "to ken", cwd=tmp_path)
+    done = poller("init", "--kind", "drum", "--name", "acme", "--token", "to ken", cwd=tmp_path)
     assert done.returncode == 2
-    assert 'sources.A_B: a name is 1 to 32 of a-z, 0-9 and -; write "a-b"' in done.stderr
+    assert "sources.acme.token = ***: holds a space" in done.stderr
     assert "to ken" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "near"), [("Bad Name", "bad-name"), ("a.b", "a-b"), ('x"]\n[web', "x-web"), ("A_B", "a-b")]
+)
+def test_init_judges_the_name_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, near: str
+) -> None:
+    """A name that is none is told as --name with one that would do, and is never put into a file's text."""
+    config = tmp_path / "q.toml"
+    assert run(["init", *FLAGS, "--name", name, "--config", str(config)]) == 2
+    said = capsys.readouterr().err
+    assert f'a name is 1 to 32 of a-z, 0-9 and -; write "{near}"' in said.replace("\n", " ")
+    assert said.startswith("error: --name = ")
+    assert "TOML" not in said
     assert list(tmp_path.iterdir()) == []
 
 
@@ -124,7 +140,8 @@ def test_init_takes_the_token_from_stdin(tmp_path: Path) -> None:
 DIALOGUE = (
     (b"Which CRM (drum, close, pipedrive)? [drum]", b"drom\n"),
     (b"That will not do.\nWhich CRM (drum, close, pipedrive)? [drum]", b"drum\n"),
-    (b"What shall the source be called? [drum]", b"acme\n"),
+    (b"What shall the source be called? [drum]", b"Acme Ltd\n"),
+    (b"That will not do.\nWhat shall the source be called? [drum]", b"acme\n"),
     # The space comes after the terminal's echo is off, which drops what was typed before.
     (b"Its API token (not shown)? ", b"tok-of-acme\n"),
     (b"A Slack webhook for won and lost deals (Enter for none)?", b"\n"),
