@@ -40,7 +40,7 @@ from .sharing import Sharing
 from .wiring import endpoint_of, manner_of, plan_of, purse_of, redis_url, source_of
 from .worker import FINISH_S, Work, Worker, rest
 
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 15.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 TRIM_S = 60.0
 SOURCE_STOP_S = 2.0
 """What a source has begun when the service ends is committed within this time, or found again by the next
@@ -254,7 +254,7 @@ class Service:
         retention_s = self.settings.redis.retention.total_seconds()
         while True:
             with suppress(StoreError):
-                await snapshots.trim(self.connection, self.keys, name, before=time.time() - retention_s)
+                await snapshots.trim(self.connection, self.keys, name, keep_s=retention_s)
             await asyncio.sleep(TRIM_S)
 
     # --- endpoints --------------------------------------------------------------------------------

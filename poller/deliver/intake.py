@@ -277,7 +277,9 @@ class Intake:
         ]
         done = len(rows) < AGAIN_AT_ONCE
         after = "" if done else rows[-1].place
-        await self._queue.replay(lane.source, letters, after=after, upto="" if done else asked.upto)
+        await self._queue.replay(
+            lane.source, letters, asked=asked, after=after, upto="" if done else asked.upto
+        )
         source.recovery = Recovery(after=after, upto="" if done else asked.upto, dead_until=asked.dead_until)
         self._add(lane.source, letters)
 

@@ -26,6 +26,8 @@ from .queue import (
 
 _ORDER = Script("endpoint_order")
 _REFILL = Script("queue_refill")
+ANY = "*"
+"""An operator's order stands whatever was asked for before."""
 _attempt = msgspec.json.Decoder(Attempt)
 
 SEARCHED_AT_ONCE = 500
@@ -136,7 +138,7 @@ class Office:
         for source in sources:
             facts = await stream_facts(self._connection, self._keys.events(source))
             if position(facts.last) > position(after):
-                await self._refill(endpoint, source, {"replay": after, "upto": facts.last}, [])
+                await self._refill(endpoint, source, {"replay": (after, ANY), "upto": (facts.last, ANY)}, [])
                 asked += 1
         await self._order(endpoint)
         return asked
@@ -148,7 +150,7 @@ class Office:
             with translated():
                 dead = int(await self._connection.commands.zcard(self._keys.dead(source, endpoint)))
             if dead:
-                await self._refill(endpoint, source, {"revive": repr(now)}, [])
+                await self._refill(endpoint, source, {"revive": (repr(now), ANY)}, [])
             asked += dead
         await self._order(endpoint)
         return asked
@@ -175,7 +177,7 @@ class Office:
         await self._connection.run(_ORDER, [self._keys.endpoint(endpoint)], fields)
 
     async def _refill(
-        self, endpoint: str, source: str, fields: dict[str, str], letters: Sequence[Letter]
+        self, endpoint: str, source: str, fields: dict[str, tuple[str, str]], letters: Sequence[Letter]
     ) -> None:
         four = keys_of(self._keys, source, endpoint)
         await self._connection.run(_REFILL, four, refill_args("", fields, letters, what="any"))

@@ -36,8 +36,8 @@ KEPT_DEAD_S = 14 * 24 * 3600
 MOST_DEAD = 50_000
 BURIED_AT_ONCE = 500
 ATTEMPTS_KEPT = 1000
-ABANDONED_AFTER_S = 30 * 24 * 3600
-"""Keys of an endpoint that nobody serves end after this; its place stays."""
+ABANDONED_AFTER_S = 366 * 24 * 3600
+"""What waits for an endpoint that nobody serves ends after this: beyond any retention. Its place stays."""
 
 _OPEN = Script("queue_open")
 _SETTLE = Script("queue_settle")
@@ -273,9 +273,14 @@ class Queue:
         msg = f"endpoint {self.endpoint}: Redis lost what was last settled of {source}; it begins anew"
         return Conflict(msg)
 
-    async def replay(self, source: str, letters: Sequence[Letter], *, after: str, upto: str) -> None:
-        """Let delivered events wait again, and note how far the recovery has come ("" when it is done)."""
-        fields = {"replay": after, "upto": upto}
+    async def replay(
+        self, source: str, letters: Sequence[Letter], *, asked: Recovery, after: str, upto: str
+    ) -> None:
+        """Let delivered events wait again, and note how far the recovery has come ("" when it is done).
+
+        Where an operator has asked for another than `asked` meanwhile, that one stands.
+        """
+        fields = {"replay": (after, asked.after), "upto": (upto, asked.upto)}
         await self._refill(source, letters, fields, what="any")
 
     async def revive(self, source: str, *, died_until: float, count: int, now: float) -> list[Letter]:
@@ -284,11 +289,12 @@ class Queue:
             self._connection, self._keys, source, self.endpoint, until=died_until, count=count
         )
         again = [fresh(each, at=now) for each in found]
-        await self._refill(source, again, {} if again else {"revive": ""}, what="dead")
+        done = {"revive": ("", repr(died_until))}
+        await self._refill(source, again, {} if again else done, what="dead")
         return again
 
     async def _refill(
-        self, source: str, letters: Sequence[Letter], fields: Mapping[str, str], *, what: str
+        self, source: str, letters: Sequence[Letter], fields: Mapping[str, tuple[str, str]], *, what: str
     ) -> None:
         await self._run(_REFILL, self._four(source), refill_args(self.fence, fields, letters, what=what))
 
@@ -374,12 +380,12 @@ def recovery_of(kept: Mapping[str, str]) -> Recovery:
 
 
 def refill_args(
-    fence: int | str, fields: Mapping[str, str], letters: Sequence[Letter], *, what: str
+    fence: int | str, fields: Mapping[str, tuple[str, str]], letters: Sequence[Letter], *, what: str
 ) -> list[Any]:
-    """Write the arguments of queue_refill."""
+    """Write the arguments of queue_refill; fields: name -> (what it shall be, what it is to be now)."""
     args: list[Any] = [fence, len(fields)]
-    for name, value in fields.items():
-        args += (name, value)
+    for name, (value, now) in fields.items():
+        args += (name, value, now)
     for each in letters:
         args += (what, each.place, repr(each.at), record(each.meta, each.body))
     return args

@@ -241,11 +241,10 @@ async def say(
     return bool(reply == b"OK")
 
 
-async def trim(connection: Connection, keys: Keys, source: str, *, before: float) -> int:
-    """Drop what is older than the retention (`before` in Unix seconds); how many entries went."""
-    redis: Any = connection.commands
-    with translated():
-        return int(await redis.xtrim(keys.events(source), minid=f"{int(before * 1000)}-0", approximate=True))
+async def trim(connection: Connection, keys: Keys, source: str, *, keep_s: float) -> int:
+    """Drop what is older than the retention, by the clock that made the entries' ids; how many went."""
+    return int(await connection.run(_TRIM, [keys.events(source)], [int(keep_s * 1000)]))
 
 
+_TRIM = Script("trim")
 _SAY = Script("say")

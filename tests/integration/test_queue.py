@@ -9,7 +9,7 @@ from poller.store.connection import Connection
 from poller.store.keys import Keys
 from poller.store.letters import EndpointState, Meta
 from poller.store.operators import Office
-from poller.store.queue import KEPT_DEAD_S, Outcome, Place, Queue
+from poller.store.queue import ABANDONED_AFTER_S, KEPT_DEAD_S, Outcome, Place, Queue, Recovery
 
 META = Meta(id="evt_1", type="drum.task.added", subject="task/1", time="", attempts=3, first=1.5)
 NOW = 1_900_000_000.0
@@ -58,7 +58,7 @@ async def test_nothing_is_written_under_an_old_fence(
     with pytest.raises(Fenced):
         await settle(queue, Outcome("wait", "3-0", NOW, META, b"{}"))
     with pytest.raises(Fenced):
-        await queue.replay("acme", [], after="1-0", upto="2-0")
+        await queue.replay("acme", [], asked=Recovery(), after="1-0", upto="2-0")
     with pytest.raises(Fenced):
         await queue.sweep("acme", now=NOW)
     with pytest.raises(Fenced):
@@ -101,7 +101,7 @@ async def test_an_abandoned_endpoint_leaves_only_its_place(
     await settle(queue, Outcome("wait", "3-0", NOW, META, b"{}"), Outcome("dead", "1-0", NOW, META, b"{}"))
     await queue.sweep("acme", now=NOW)
     for key in (keys.waiting("acme", "hook"), keys.tries("acme", "hook"), keys.dead("acme", "hook")):
-        assert 0 < await connection.commands.ttl(key) <= 30 * 24 * 3600
+        assert 0 < await connection.commands.ttl(key) <= ABANDONED_AFTER_S
     assert await connection.commands.ttl(keys.place("acme", "hook")) == -1
 
 
@@ -128,3 +128,18 @@ async def test_an_order_is_not_overwritten_by_what_was_decided_before_it(
     assert (orders.want, orders.turn, orders.state.failures) == ("disabled", 1, 0)
     assert await queue.save(EndpointState(failures=1), [], turn=orders.turn)
     assert (await queue.orders()).want == ""
+
+
+async def test_a_newer_order_to_recover_stands(queue: Queue, connection: Connection, keys: Keys) -> None:
+    """Who is at an earlier one notes how far it is, or that it is done: that wipes no order given since."""
+    await connection.commands.xadd(keys.events("acme"), dict(fields_of(event(1))))
+    await queue.open("acme", start="oldest")
+    office = Office(connection, keys)
+    await office.recover_since("hook", ["acme"], since=1.0)
+    first = await queue.recovery("acme")
+    await office.recover_since("hook", ["acme"], since=0.5)
+    second = await queue.recovery("acme")
+    await queue.replay("acme", [], asked=first, after="", upto="")
+    assert await queue.recovery("acme") == second
+    await queue.replay("acme", [], asked=second, after="", upto="")
+    assert (await queue.recovery("acme")).after == ""
