@@ -79,6 +79,8 @@ class Memory(msgspec.Struct, omit_defaults=True):
     """Status id -> a few records from which its meaning can be learned."""
     names: dict[str, str] = {}
     """What was renamed, or is only named apart from its records -> its name now."""
+    named_at: dict[str, float] = {}
+    """What is named apart from its records (`stage`) -> when all such names were last asked for."""
     visible: dict[str, bool] = {}
     """Field as `task.budget` -> whether it was last said to be shown or hidden."""
     noticed: dict[str, int] = {}

@@ -317,14 +317,15 @@ class Poll:
     async def _take_names(self, run: Run, page: Page) -> None:
         """Names that are listed apart from the records: one that moved is a rename."""
         desk = self._desk
-        names = desk.memory.names
-        renames = [
-            Rename(key.partition("/")[0], key.partition("/")[2], names[key], new)
-            for key, new in page.names.items()
-            if names.get(key, new) != new
-        ]
-        ledger = desk.ledger()
-        desk.say_renames(ledger, renames, Bounds(desk.memory.lists[run.kind.name].swept_at, page.ended))
+        names, named_at = desk.memory.names, desk.memory.named_at
+        ledger, before = desk.ledger(), desk.memory.lists[run.kind.name].whole_at
+        for key, new in page.names.items():
+            what, _, thing = key.partition("/")
+            if names.get(key, new) != new:
+                bounds = Bounds(named_at.get(what, before), desk.now())
+                desk.say_renames(ledger, [Rename(what, thing, names[key], new)], bounds)
+            named_at.setdefault(what, page.started)
+        named_at.update(page.named)
         names.update(page.names)
         if page.names:
             await desk.commit(ledger)

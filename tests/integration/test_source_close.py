@@ -365,6 +365,20 @@ async def test_a_rename_is_told_once(
         assert event["data"]["deal"]["stage"] == "Shown"
 
 
+async def test_a_rename_lies_between_two_readings_of_names(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not of rows, which are read far more often than names."""
+    async with watched_close(connection, records=12) as (sim, watched):
+        (entry,) = sim.orders.account.rename("status", sim.world.row(EXAMPLE).values["status_id"], "Shown")
+        for _ in range(3):
+            assert await told(watched) == []
+        monkeypatch.setattr(close, "NAMES_EVERY_S", 0.0)
+        (event,) = await swept(watched)
+        observed = event["data"]["observed"]
+        assert observed["not_before"] <= rfc3339(entry.at) <= observed["not_after"]
+
+
 # --- the way through the list ---------------------------------------------------------------------
 
 

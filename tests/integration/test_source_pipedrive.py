@@ -9,6 +9,7 @@ import pytest
 from watching import FreeTicket, Watched, watching
 
 from poller.errors import Limited, Refused, SettingsError
+from poller.model import rfc3339
 from poller.simulators import Options, serve
 from poller.simulators.pipedrive import World
 from poller.simulators.pipedrive.orders import Orders
@@ -378,6 +379,41 @@ async def test_a_rename_is_told_once(fakestore: Connection) -> None:
         (event,) = await watched.events()
         assert event["type"] == "poller.source.renamed"
         assert event["data"]["object"] == {"what": "stage", "id": str(stage), "name": "Qualified indeed"}
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("table", ["stage", "organization"])
+async def test_a_rename_lies_between_two_readings_of_names(
+    table: str, restarted: bool, fakestore: Connection
+) -> None:
+    """Not of rows, which are read far more often; also where another process had read the names before."""
+    clock = Clock()
+    async with serve("pipedrive", options=Options(records=40, seed=8, clock=clock)) as sim:
+        about: dict[str, Any] = {"kind": "pipedrive", "url": sim.url, "token": sim.token, "now": clock}
+        column = {"stage": "stage_id", "organization": "org_id"}[table]
+        key = next(row.values[column] for row in sim.world.live("deal") if row.values[column])
+
+        async def watch(watched: Watched) -> list[dict[str, Any]]:
+            for _ in range(14):
+                clock.ahead_s += 600
+                await watched.sweep()
+            return await watched.events()
+
+        async with watching(fakestore, Keys(), **about) as watched:
+            await watched.sweep()
+            await watch(watched)
+            clock.ahead_s += 60
+            (entry,) = sim.orders.rename(table, key, "Shown")
+            told = [] if restarted else await watch(watched)
+        if restarted:
+            async with watching(fakestore, Keys(), **about) as watched:
+                await watched.events()
+                told = await watch(watched)
+        (event,) = told
+        assert event["data"]["object"]["name"] == "Shown"
+        observed = event["data"]["observed"]
+        assert observed["not_before"] <= rfc3339(entry.at) <= observed["not_after"]
+        assert observed["not_before"] >= rfc3339(entry.at - 2 * HOUR_S)
 
 
 async def test_names_that_may_not_be_read_hold_nothing_up(fakestore: Connection) -> None:

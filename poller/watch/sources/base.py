@@ -83,6 +83,8 @@ class Page:
     """Ids that the API itself reports as deleted: asked by id once more, and removed if they are 404."""
     names: Mapping[str, str] = field(default_factory=dict)
     """What things are called now, as `stage/7` -> its name, where records hold only ids."""
+    named: Mapping[str, float] = field(default_factory=dict)
+    """When all names of a kind of thing (`stage`) were last asked for, before this reading or in it."""
     unchanged: bool = False
     """The server says that it is what it was: `ids` are those of then, and there are no rows."""
     cursor: str = ""

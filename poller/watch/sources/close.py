@@ -196,9 +196,10 @@ class Close:
         names: Mapping[str, str] = {}
         if whole or reading.started - self._named_at >= NAMES_EVERY_S:
             names, self._named_at = await self._names(ticket), reading.started
+        named = dict.fromkeys(_NAMED, reading.started) if names else {}
         yield Page(
             (), (), reading.started, reading.ended,
-            whole=whole, gone=gone, names=names, cursor=reading.mark().cursor(),
+            whole=whole, gone=gone, names=names, named=named, cursor=reading.mark().cursor(),
         )  # fmt: skip
 
     def _log_from(self, mark: _Mark | None, now_us: int) -> int:

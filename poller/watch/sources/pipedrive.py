@@ -197,6 +197,7 @@ class Pipedrive:
                 yield page
         if names := await self._names.rest(kind, ticket=ticket):
             yield Page((), (), run.started, run.ended, names=names, whole=not since, cursor=run.next_since)
+        self._names.settle(kind, whole=not since)
 
     async def _shown(
         self, kind: str, shelf: _Shelf, params: Mapping[str, str | int], ticket: Ticket
@@ -218,6 +219,7 @@ class Pipedrive:
 
     def _left_out(self, kind: str, status: int) -> LeftOut:
         self._asked_in_vain[kind] = monotonic()
+        self._names.settle(kind, whole=True)
         return LeftOut(f"the account has no {kind}s, or this token may not read them ({status})")
 
     def _still_left_out(self, kind: str) -> None:
@@ -245,6 +247,7 @@ class Pipedrive:
             answer.ended,
             whole=not run.since,
             names=names,
+            named=self._names.sure_at,
             cursor=run.next_since,
             day=day_of(answer.headers),
         )

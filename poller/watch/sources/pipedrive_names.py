@@ -97,6 +97,10 @@ class Names:
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
         self._states: dict[str, _State] = {}
+        self._whole: set[str] = set()
+        """Kinds of which this process has seen every row, and so every id in use."""
+        self.sure_at: dict[str, float] = {}
+        """Table -> when all its names that are in use were last asked for, before this reading."""
 
     async def of(
         self, kind: str, rows: Iterable[Mapping[str, Any]], *, now: Moment, ticket: Ticket
@@ -131,6 +135,18 @@ class Names:
                     break
                 found |= await self._by_ids(table, state, some, ticket)
         return found
+
+    def settle(self, kind: str, *, whole: bool) -> None:
+        """A reading of these rows ended: note as of when names are sure.
+
+        Of a large table only once the rows of every kind that has its ids were all seen.
+        """
+        self._whole |= {kind} if whole else set()
+        for table in TABLES[kind]:
+            state = self._states.get(table.name)
+            kinds = {each for each, tables in TABLES.items() if table in tables}
+            if state and state.read_at.ours and not (table.many and (state.later or kinds - self._whole)):
+                self.sure_at[table.name] = state.read_at.ours
 
     async def _asked(
         self, table: Table, state: _State, new: set[int], now: Moment, ticket: Ticket, *, due: bool
