@@ -104,7 +104,8 @@ class Details:
         if suffix == "updated" and not desk.manner.details:
             changed = tuple(name for name in changed if name in (known.row or {}))
         if known.detail is not None and not older:
-            self._notice(kind, lost=old.keys() - own.keys(), back=own.keys() - old.keys())
+            lost, back = old.keys() - own.keys(), own.keys() - old.keys()
+            self._notice(kind, lost=lost, back=back, since=known.detail_at)
         known.detail, known.detail_at = {**own, **self._held_echoes(kind, known, own)}, reading.started
         news = worth_saying(kind.shape, changed, noise=desk.manner.noise)
         if suffix != "updated" or (news and not older):
@@ -152,8 +153,8 @@ class Details:
     def _same_status(self, known: Known, status: str) -> bool:
         return known.row is None or self._desk.source.judge(known.row).status == status
 
-    def _notice(self, kind: Kind, *, lost: Iterable[str], back: Iterable[str]) -> None:
-        """Count fields that this view lost or has again: many at once are the token's doing."""
+    def _notice(self, kind: Kind, *, lost: Iterable[str], back: Iterable[str], since: float) -> None:
+        """Count fields that this view lost or has again since then: many at once are the token's doing."""
         memory = self._desk.memory
         if not self._desk.manner.details:
             return
@@ -161,6 +162,7 @@ class Details:
             for name in (f"{kind.name}.{each}" for each in names):
                 if memory.visible.get(name) is not visible:
                     memory.noticed[sign + name] = memory.noticed.get(sign + name, 0) + 1
+                    memory.noticed_since[sign + name] = max(memory.noticed_since.get(sign + name, 0.0), since)
 
     # --- nested records -------------------------------------------------------------------------
 
@@ -232,7 +234,7 @@ class Details:
         # One that has not changed keeps the moment of its first reading: its parent's counts.
         older, suffix, previous = desk.is_older(bounds.not_before), kind.verdict(diff), diff.previous
         if not older:
-            self._notice(kind, lost=diff.hidden, back=diff.shown)
+            self._notice(kind, lost=diff.hidden, back=diff.shown, since=bounds.not_before)
         since = Bounds(max(bounds.not_before, known.detail_at), bounds.not_after)
         known.detail, known.detail_at = child.view, started
         news = worth_saying(kind.shape, diff.changed, noise=desk.manner.noise)

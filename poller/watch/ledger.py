@@ -85,6 +85,8 @@ class Memory(msgspec.Struct, omit_defaults=True):
     """Field as `task.budget` -> whether it was last said to be shown or hidden."""
     noticed: dict[str, int] = {}
     """Field as `-task.budget` (lost) or `+task.budget` (back) -> detail views in which that was seen."""
+    noticed_since: dict[str, float] = {}
+    """… and when a detail view last showed it otherwise."""
     baselined: bool = False
     rebased_at: float = 0.0
     """When a newer poller took over (Unix seconds): what was read before may have been read differently."""

@@ -58,8 +58,11 @@ class Visibility:
             return
         views = await self._survey() if self._desk.manner.details else []
         seen = {name for name in memory.noticed if self._agreed(name, views)}
+        told = {name: memory.noticed_since.get(name, mine.whole_at) for name in seen}
+        told |= dict.fromkeys(rows, mine.whole_at)
         memory.noticed = {name: n for name, n in memory.noticed.items() if name not in seen | ripe}
-        await self._tell(rows | seen, self._desk.memory.lists[kind.name].swept_at)
+        memory.noticed_since = {n: at for n, at in memory.noticed_since.items() if n in memory.noticed}
+        await self._tell(told)
 
     async def _enough(self, name: str) -> int:
         """How many detail views have to have noticed it: a few, or all where there are fewer."""
@@ -87,7 +90,8 @@ class Visibility:
         found += [field in child.view for *_, children in views for child in children if child.kind == kind]
         return bool(found) and all(has == (name[0] == "+") for has in found)
 
-    async def _tell(self, names: Iterable[str], since: float) -> None:
+    async def _tell(self, names: Mapping[str, float]) -> None:
+        """Say what is hidden or shown; `names` has when each was last seen to be otherwise."""
         desk = self._desk
         ledger = desk.ledger()
         for sign, (suffix, visible) in SIGNS.items():
@@ -98,6 +102,6 @@ class Visibility:
             ]
             desk.memory.visible |= dict.fromkeys(fields, visible)
             if fields:
-                bounds = Bounds(since, desk.now())
+                bounds = Bounds(min(names[sign + name] for name in fields), desk.now())
                 ledger.say_source(desk.memory, suffix, {"fields": fields}, bounds=bounds)
         await desk.commit(ledger)

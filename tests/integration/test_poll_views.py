@@ -1,5 +1,6 @@
 """The detail view and what the token may see: nested records, renames, hidden fields, noise."""
 
+import time
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from poller.model import rfc3339
 from poller.simulators import Options, serve
 from poller.store.connection import Connection
 from poller.store.keys import Keys
+from poller.watch.visibility import DETAILS
 
 SOURCE = "source/acme"
 
@@ -214,6 +216,23 @@ async def test_a_role_that_hides_fields_is_one_event_and_back_another(
         (shown,) = await watched.events()
         assert shown["type"] == "poller.source.fields_shown"
         assert shown["data"]["object"]["fields"] == fields
+
+
+async def test_what_details_notice_one_by_one_was_last_seen_by_one_of_them(connection: Connection) -> None:
+    """Sweeps in between show nothing of a field that only the detail view has."""
+    async with drum(connection, records=30) as (sim, watched):
+        await watched.events()
+        sim.set(hidden_keys=("invoicing_structure",))
+        hidden_at, told = time.time(), list[dict[str, Any]]()
+        for record in sorted(await watched.desk.snapshots.listed_ids("opportunity"))[:DETAILS]:
+            await watched.sweep()
+            await watched.details([f"opportunity/{record}"])
+            await watched.sweep()
+            told += await watched.events()
+        (event,) = told
+        assert event["type"] == "poller.source.fields_hidden"
+        observed = event["data"]["observed"]
+        assert observed["not_before"] <= rfc3339(hidden_at) <= observed["not_after"]
 
 
 async def test_hidden_fields_are_told_for_every_kind_at_once(connection: Connection) -> None:
