@@ -78,9 +78,9 @@ class Absence:
         mine.held = suspects if held else 0
         if held and not was_held:
             told = {"suspects": suspects, "reason": f"{suspects} of {listed} are missing at once"}
-            await self._tell("held", {"list": kind.name, **told})
+            await self._tell("held", {"list": kind.name, **told}, since=mine.shown_at)
         elif was_held and not held:
-            await self._tell("released", {"list": kind.name, "reason": reason})
+            await self._tell("released", {"list": kind.name, "reason": reason}, since=mine.whole_at)
         return held
 
     @staticmethod
@@ -129,9 +129,8 @@ class Absence:
         if record_id in mine.forbidden:
             return
         mine.forbidden = [*mine.forbidden, record_id]
-        await self._tell(
-            "held", {"list": kind.name, "reason": "forbidden", "record": f"{kind.name}/{record_id}"}
-        )
+        told = {"list": kind.name, "reason": "forbidden", "record": f"{kind.name}/{record_id}"}
+        await self._tell("held", told, since=mine.shown_at)
 
     async def _allowed(self, kind: Kind, record_id: str) -> None:
         mine = self._desk.memory.lists[kind.name]
@@ -139,11 +138,12 @@ class Absence:
             return
         mine.forbidden = [key for key in mine.forbidden if key != record_id]
         reason = {"reason": "it answers again", "record": f"{kind.name}/{record_id}"}
-        await self._tell("released", {"list": kind.name, **reason})
+        # Not every one is asked for in each sweep: the last that had no suspect at all is sure.
+        await self._tell("released", {"list": kind.name, **reason}, since=mine.shown_at)
 
-    async def _tell(self, suffix: str, object_: dict[str, Any]) -> None:
+    async def _tell(self, suffix: str, object_: dict[str, Any], *, since: float) -> None:
         ledger = self._desk.ledger()
-        ledger.say_source(self._desk.memory, suffix, object_)
+        ledger.say_source(self._desk.memory, suffix, object_, bounds=Bounds(since, self._desk.now()))
         await self._desk.commit(ledger)
 
     async def _removed(self, kind: Kind, record_id: str, first: float, *, logged: bool) -> None:

@@ -15,6 +15,7 @@ from poller.model import loads
 from .agenda import Agenda, Choice
 from .credit import Demand
 from .desk import Desk
+from .events import Bounds
 from .pacing import Subject
 from .poll import Poll, Swept
 from .purse import Purse
@@ -215,7 +216,9 @@ class Driver:
         lists[kind].refused_at = self._agenda.lists[kind].began_at
         if not memory.suspended:
             memory.suspended = reason
-            ledger.say_source(memory, "suspended", {"reason": reason})
+            now = self._desk.now()
+            bounds = Bounds(lists[kind].swept_at or now, now)
+            ledger.say_source(memory, "suspended", {"reason": reason}, bounds=bounds)
         await self._desk.commit(ledger)
         await self._tell()
         await self._pause(pause_s, stop)
@@ -242,14 +245,16 @@ class Driver:
         memory = self._desk.memory
         if not memory.suspended:
             return
-        memory.lists[kind].refused_at = 0.0
-        ledger = self._desk.ledger()
+        mine, ledger = memory.lists[kind], self._desk.ledger()
+        bounds = Bounds(mine.refused_at or mine.swept_at, self._desk.now())
+        mine.refused_at = 0.0
         if refused := [name for name, mine in memory.lists.items() if mine.refused_at]:
             self._agenda.ask(kinds=refused)
         else:
             self._refusals = 0
             memory.suspended = ""
-            ledger.say_source(memory, "resumed", {"reason": "the token is accepted again"})
+            told = {"reason": "the token is accepted again"}
+            ledger.say_source(memory, "resumed", told, bounds=bounds)
         await self._desk.commit(ledger)
 
     # --- details --------------------------------------------------------------------------------

@@ -183,7 +183,7 @@ class Ledger:
         bounds: Bounds | None = None,
         previous: Mapping[str, Any] | None = None,
     ) -> None:
-        """Say what happened to the source as a whole."""
+        """Say what happened to the source as a whole; without bounds what we did ourselves, just now."""
         event = make(
             memory.self,
             source=self._path,

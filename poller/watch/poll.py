@@ -351,10 +351,9 @@ class Poll:
             reason = "an operator released it" if mine.released else "the known records are back"
             if strange:
                 reason = "its first page shares no id with what is known: another account's token?"
-            ledger = desk.ledger()
-            ledger.say_source(
-                desk.memory, "held" if strange else "released", {"list": kind.name, "reason": reason}
-            )
+            ledger, suffix = desk.ledger(), "held" if strange else "released"
+            told, bounds = {"list": kind.name, "reason": reason}, Bounds(mine.swept_at, desk.now())
+            ledger.say_source(desk.memory, suffix, told, bounds=bounds)
             await desk.commit(ledger)
         if strange:
             msg = f"the list of {kind.name} looks like another account's: everything waits"

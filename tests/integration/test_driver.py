@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from driving import Driven, driving
 
+from poller.model import rfc3339
 from poller.simulators import Options, serve
 from poller.store.connection import Connection
 from poller.store.keys import Keys
@@ -174,7 +175,7 @@ async def test_only_a_page_ends_a_suspension(
     monkeypatch.setattr("poller.watch.driver.LONGEST_PAUSE_S", 0.2)
     async with driving(connection, keys, sim) as driven:
         await driven.until(lambda: driven.desk.memory.baselined, "the baseline")
-        sim.orders.expire_token()
+        (expired,) = sim.orders.expire_token()
         await driven.until(lambda: driven.desk.memory.suspended, "suspension")
         sim.set(fault_rate=1.0, faults=["http502"])
         before = len(driven.swept)
@@ -186,9 +187,12 @@ async def test_only_a_page_ends_a_suspension(
             lambda: len([each for each in sim.requests if each.status == 401]) > refused, "another refusal"
         )
         assert (await driven.events())[1:] == ["poller.source.suspended"]
-        sim.orders.renew_token()
+        (renewed,) = sim.orders.renew_token()
         await driven.until(lambda: not driven.desk.memory.suspended, "resumption")
         assert (await driven.events())[2:] == ["poller.source.resumed"]
+        for entry, event in zip((expired, renewed), (await driven.told())[1:], strict=True):
+            observed = event["data"]["observed"]
+            assert observed["not_before"] <= rfc3339(entry.at) <= observed["not_after"]
 
 
 @pytest.mark.parametrize("refused", ["opportunities", "projects"])

@@ -1,5 +1,6 @@
 """What an event says of itself: its two moments, its place, its id; and that nothing is lost by time."""
 
+import time
 from collections.abc import Callable
 from datetime import datetime
 from itertools import pairwise
@@ -199,6 +200,45 @@ async def test_a_sweep_that_showed_an_id_twice_proves_no_coming(connection: Conn
         assert (event["type"], event["subject"]) == (entry.type, entry.subject)
         before, after = moments(event)
         assert before < entry.at < after
+
+
+@pytest.mark.parametrize("held", ["many", "strange", "forbidden"])
+async def test_a_hold_lies_between_the_last_sweep_without_it_and_the_first_with_it(
+    held: str, connection: Connection
+) -> None:
+    """And so does its end: not the moment at which we noticed, which lies after both."""
+    async with drum(connection, records=90) as (sim, watched):
+        await watched.sweep()
+        await watched.events()
+        gone = [row.id for row in sim.world.live("opportunity")][: 1 if held == "forbidden" else 30]
+
+        async def forbid(asked: Any) -> None:
+            sim.world.main.archived = asked.path.endswith(f"/{gone[0]}")
+
+        def begin() -> None:
+            if held == "strange":
+                sim.orders.set_role("blind")
+            else:
+                sim.between(before=forbid if held == "forbidden" else None)
+                for record in gone:
+                    sim.orders.archive(record)
+
+        def end() -> None:
+            sim.between()
+            sim.world.main.archived = False
+            sim.orders.set_role("admin")
+            for record in [] if held == "strange" else gone:
+                sim.orders.restore(record)
+
+        for suffix, happens in (("held", begin), ("released", end)):
+            happens()
+            at = time.time()
+            await watched.poll.sweep("opportunity")
+            event = await only(watched)
+            assert event["type"] == f"poller.source.{suffix}"
+            assert moments(event)[0] < at < moments(event)[1]
+            await watched.poll.sweep("opportunity")
+            assert await watched.events() == []
 
 
 async def test_after_a_restart_the_bound_is_the_last_complete_sweep(connection: Connection) -> None:

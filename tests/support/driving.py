@@ -59,11 +59,15 @@ class Driven:
 
         return await wait_until(look, what, within_s)
 
-    async def events(self) -> list[str]:
-        """Types of all events so far."""
+    async def told(self) -> list[dict[str, Any]]:
+        """All events so far, as decoded CloudEvents."""
         redis: Any = self.connection.commands
         found = await redis.xrange(self.keys.events(self.desk.source.name))
-        return [loads(fields[b"event"])["type"] for _, fields in found]
+        return [loads(fields[b"event"]) for _, fields in found]
+
+    async def events(self) -> list[str]:
+        """Types of all events so far."""
+        return [event["type"] for event in await self.told()]
 
 
 @asynccontextmanager
