@@ -184,7 +184,7 @@ class Absence:
         amount = self._amount(kind, record_id, old)
         new.row, new.row_at, new.gone, new.gone_at, new.meaning = None, 0.0, "", 0.0, None
         new.detail, new.detail_at, new.amount = own, reading.started, amount
-        new.children, new.nested_at = old.children, old.nested_at
+        new.children, new.nested_at, new.status_after = old.children, old.nested_at, 0.0
         ledger = desk.ledger()
         if kind.judged:
             self._won(ledger, kind, to, record_id, old, new, bounds)

@@ -98,7 +98,7 @@ class Details:
         if not older:
             desk.say_renames(ledger, diff.renames, bounds)
         judged, dates = self._judged(kind, known, own)
-        suffix = judged or kind.verdict(diff)
+        suffix, bounds = judged or kind.verdict(diff), known.since_status(bounds) if judged else bounds
         dates = dates if suffix != "updated" else tuple(n for n in dates if own[n] and old.get(n))
         changed = (*diff.changed, *dates)
         if suffix == "updated" and not desk.manner.details:
@@ -107,6 +107,8 @@ class Details:
             lost, back = old.keys() - own.keys(), own.keys() - old.keys()
             self._notice(kind, lost=lost, back=back, since=known.detail_at)
         known.detail, known.detail_at = {**own, **self._held_echoes(kind, known, own)}, reading.started
+        if self._same_status(known, desk.source.judge(own).status):
+            known.status_after = 0.0
         news = worth_saying(kind.shape, changed, noise=desk.manner.noise)
         if suffix != "updated" or (news and not older):
             previous = {name: old.get(name) for name in changed}

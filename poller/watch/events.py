@@ -32,6 +32,9 @@ class Known(msgspec.Struct, omit_defaults=True):
     gone_at: float = 0.0
     meaning: str | None = None
     """open, won or lost, as last said of it; None where nothing was: as its status usually means."""
+    status_after: float = 0.0
+    """Start of the request that last saw the status before this one (Unix seconds), until what this one
+    means is said: of a kind with echoes, until a detail view with it was read. 0: it is."""
     children: list[str] = []
     """Subjects of what is nested in it."""
     nested_at: float | None = None
@@ -51,6 +54,10 @@ class Known(msgspec.Struct, omit_defaults=True):
     def object(self) -> dict[str, Any]:
         """The record as now known: its list view, and what only the detail view has."""
         return {**(self.detail or {}), **(self.row or {})}
+
+    def since_status(self, bounds: "Bounds") -> "Bounds":
+        """The bounds of what its status means, where what was seen since then did not tell."""
+        return Bounds(self.status_after or bounds.not_before, bounds.not_after)
 
 
 _decoder = msgspec.json.Decoder(Known, float_hook=Decimal)

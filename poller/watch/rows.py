@@ -129,9 +129,13 @@ class Rows:
         suffix = "created" if rank > known_up_to and mine.baselined else "appeared"
         mine.highest = max(mine.highest, rank)
         called = "open" if suffix == "created" and not run.foreign else None
+        since = mine.clear_at
         if known.gone:
             suffix = "restored" if "restored" in kind.suffixes else "appeared"
             called = desk.meaning(known)
+            since = self._last_sight(kind, row)
+            if kind.verdict(compare(kind.shape, known.row or {}, row.view)) != "updated":
+                known.status_after = known.status_after or since
         else:
             run.came += suffix == "created"
             known.came_after, known.among_many = mine.clear_at, run.came > MOST_NEWS
@@ -142,17 +146,27 @@ class Rows:
             known.gone, known.gone_at = "removed", page.ended
         elif mine.baselined or desk.manner.emit_baseline:
             # A sweep that lacked known records, or showed one twice, may have lacked this one too.
-            self._say_new(run, ledger, page, row, suffix, Bounds(mine.clear_at, page.ended))
+            self._say_new(run, ledger, page, row, suffix, Bounds(mine.clear_at, page.ended), since)
         # Until the rest is said each sweep looks at it again, also after a crash.
         unsaid = row.record_id in run.fresh
         ledger.row(kind.name, row.record_id, UNSEEN if unsaid else row.fingerprint)
         ledger.keep(kind.name, row.record_id, known)
 
-    def _say_new(self, run: Run, ledger: Ledger, page: Page, row: Row, suffix: str, bounds: Bounds) -> None:
+    def _last_sight(self, kind: Kind, row: Row) -> float:
+        """Start of the request that last showed one that was gone; of its tombstone, when it was missed."""
+        known = row.known
+        seen = self._desk.last_seen[kind.name].get(row.record_id, known.row_at)
+        return max(seen, known.detail_at) or known.gone_at
+
+    def _say_new(
+        self, run: Run, ledger: Ledger, page: Page, row: Row, suffix: str, bounds: Bounds, since: float
+    ) -> None:
+        """`since`: when it was last seen to be what it was called, or not to be there."""
         desk, kind, known = self._desk, run.kind, row.known
         desk.say(ledger, kind, row.record_id, known, suffix, bounds)
         if known.meaning is not None and desk.usual(row.view) != known.meaning:
             run.fresh[row.record_id] = bounds
+            known.status_after = known.status_after or since
         self._detail_next(kind, row.record_id, page)
 
     # --- changed rows ---------------------------------------------------------------------------
@@ -175,7 +189,8 @@ class Rows:
                 Pending(row.record_id, row.fingerprint, known, diff, row.view, page.started, bounds)
             )
             return
-        suffix = self._statuses.step(kind, known, row.view, diff)
+        meaning, suffix = known.meaning, self._statuses.step(kind, known, row.view, diff)
+        bounds = bounds if known.meaning == meaning else known.since_status(bounds)
         self._note(run, ledger, row, page, diff, suffix, bounds)
 
     def _note(
@@ -188,6 +203,7 @@ class Rows:
         )
         said = told or suffix != "updated"
         known.row, known.row_at = row.view, page.started
+        known.status_after = known.status_after if kind.echoes else 0.0
         desk.note_status(kind, row.record_id, row.view)
         if said and desk.memory.lists[kind.name].baselined:
             previous = {**old, **diff.previous} if suffix == "won" else diff.previous
@@ -223,7 +239,7 @@ class Rows:
         if not dead:
             known.gone, known.gone_at = "", 0.0
             if loud:
-                self._say_new(run, ledger, page, row, "restored", bounds)
+                self._say_new(run, ledger, page, row, "restored", bounds, bounds.not_before)
         elif not known.gone:
             known.gone, known.gone_at = "removed", page.ended
         ledger.row(kind.name, row.record_id, row.fingerprint)

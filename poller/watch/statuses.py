@@ -52,11 +52,13 @@ class Statuses:
         answer = await desk.read(kind.name, pending.record_id)
         reading = answer if isinstance(answer, Reading) else None
         known, old = pending.known, pending.known.row or {}
-        suffix = kind.verdict(pending.diff)
+        suffix, bounds = kind.verdict(pending.diff), pending.bounds
+        known.status_after = known.status_after or bounds.not_before
         if kind.judged:
             before, now = desk.meaning(known), self._now(pending, reading)
             known.meaning = now or before
-            suffix = suffix if known.meaning == before else STEPS[known.meaning]
+            if known.meaning != before:
+                suffix, bounds = STEPS[known.meaning], known.since_status(bounds)
         known.row, known.row_at = pending.row, pending.started
         changed, previous = list(pending.diff.changed), dict(pending.diff.previous)
         if reading is not None and suffix != "status_changed":
@@ -69,7 +71,7 @@ class Statuses:
             pending.record_id,
             known,
             suffix,
-            pending.bounds,
+            bounds,
             object_=self._object(known, reading),
             previous={**old, **previous} if suffix == "won" else previous,
             changed=changed,
@@ -158,7 +160,7 @@ class Statuses:
         now = desk.usual(known.row or {}) if known else None
         if known is None or now is None or now == known.meaning:
             return
-        known.meaning = now
+        known.meaning, known.status_after = now, 0.0
         previous = dict(known.row or {}) if now == "won" else {}
         ledger = desk.ledger()
         if not known.among_many or desk.source.judge(known.row or {}).latest >= known.came_after:

@@ -280,6 +280,56 @@ async def test_a_record_that_a_sweep_missed_keeps_its_older_bound(connection: Co
 # --- several transitions, and gaps -----------------------------------------------------------------
 
 
+@pytest.mark.parametrize("restart", [False, True], ids=["", "after a restart"])
+async def test_a_loss_that_could_not_be_read_at_once_has_the_bounds_of_its_status(
+    connection: Connection, *, restart: bool
+) -> None:
+    """It lies where the status moved, though the detail was never read before: not between 1970 and now."""
+    async with drum(connection, world=World(), manner={"details": False}, begin=False) as (sim, watched):
+        for name in ("By this one the status is learned", "Of this one only the row is known"):
+            (made,) = sim.orders.create_opportunity(name=name)
+        record = int(made.subject.partition("/")[2])
+        await watched.sweep()
+        known = await watched.known(made.subject)
+        assert known is not None
+        assert known.detail is None
+        await watched.events()
+        sim.orders.lose(record)
+        sim.set(faults=("http502",), fault_rate=1.0, fault_path=f"/{record}")
+        await watched.poll.sweep("opportunity")
+        changed = await only(watched)
+        await watched.poll.sweep("opportunity")
+        sim.set(fault_rate=0.0)
+        if restart:
+            await watched.restart()
+        await watched.poll.sweep("opportunity")
+        lost = await only(watched)
+        assert [each["type"].rpartition(".")[2] for each in (changed, lost)] == ["status_changed", "lost"]
+        assert moments(lost)[0] == moments(changed)[0]
+        assert moments(changed)[1] < moments(lost)[1]
+
+
+async def test_a_loss_while_it_was_removed_lies_after_its_last_sight(connection: Connection) -> None:
+    """It is told by the reading after its return; before, it was last seen in the list it vanished from."""
+    async with drum(connection, records=12, manner={"details": False}, begin=False) as (sim, watched):
+        await watched.sweep()
+        deals = [row.id for row in sim.world.live("opportunity") if not row.values["deal_lost_date"]]
+        seen = {record: await watched.known(f"opportunity/{record}") for record in deals}
+        record = next(each for each, known in seen.items() if known is not None and not known.detail)
+        await watched.poll.sweep("opportunity")
+        sight = last(sim, "/opportunities", query="page=1&items=500")
+        sim.orders.archive(record)
+        await watched.sweep()
+        await watched.sweep()
+        await watched.events()
+        sim.orders.restore(record)
+        sim.orders.lose(record)
+        await watched.poll.sweep("opportunity")
+        restored, lost = await watched.events()
+        assert [each["type"].rpartition(".")[2] for each in (restored, lost)] == ["restored", "lost"]
+        assert is_start_of(sim, moments(lost)[0], sight)
+
+
 async def test_several_changes_between_two_readings_are_one_event_with_the_end(
     connection: Connection,
 ) -> None:

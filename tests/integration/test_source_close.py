@@ -8,12 +8,14 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
+from redis.exceptions import ConnectionError as Cut
 from watching import Watched, watching
 
-from poller.errors import Limited, Refused
+from poller.errors import Limited, Refused, StoreUnavailable
 from poller.model import rfc3339
 from poller.simulators import Options, serve
 from poller.simulators.close import EXAMPLE, World
+from poller.store import snapshots
 from poller.store.connection import Connection
 from poller.store.keys import Keys
 from poller.watch.sources import close
@@ -231,6 +233,32 @@ async def test_one_that_is_entered_when_won_is_told_as_both(connection: Connecti
             events = await watched.events()
             assert [event["type"].rpartition(".")[2] for event in events] == ["created", "won"]
             assert {event["subject"] for event in events} == {entry.subject}
+
+
+async def test_one_that_is_entered_when_won_is_dated_by_its_coming_also_after_a_crash(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The row that whoever polls next looks at again has shown the win all along: it proves no bound."""
+    monkeypatch.setattr(snapshots, "_RESENDS_S", ())
+    async with watched_close(connection) as (sim, watched):
+        (made,) = sim.orders.create()
+        sim.orders.win(made.subject.partition("/")[2])
+        redis: Any = connection.commands
+        execute = redis.execute_command
+
+        async def cut(*args: Any, **options: Any) -> Any:
+            if any(b"opportunity.won" in bytes(each) for each in args if isinstance(each, bytes)):
+                raise Cut
+            return await execute(*args, **options)
+
+        monkeypatch.setattr(redis, "execute_command", cut)
+        with pytest.raises(StoreUnavailable):
+            await watched.sweep()
+        monkeypatch.undo()
+        await watched.restart()
+        created, won = await swept(watched)
+        assert [each["type"].rpartition(".")[2] for each in (created, won)] == ["created", "won"]
+        assert won["data"]["observed"]["not_before"] == created["data"]["observed"]["not_before"]
 
 
 async def test_a_deletion_is_told_by_the_log(connection: Connection) -> None:
