@@ -99,7 +99,8 @@ class Details:
             desk.say_renames(ledger, diff.renames, bounds)
         judged, dates = self._judged(kind, known, own)
         suffix, bounds = judged or kind.verdict(diff), known.since_status(bounds) if judged else bounds
-        dates = dates if suffix != "updated" else tuple(n for n in dates if own[n] and old.get(n))
+        if suffix == "updated" and known.status_after:  # its echo: said with the status, or as good as said
+            dates = tuple(n for n in dates if own[n] and old.get(n))
         changed = (*diff.changed, *dates)
         if suffix == "updated" and not desk.manner.details:
             changed = tuple(name for name in changed if name in (known.row or {}))

@@ -305,6 +305,41 @@ async def test_what_changes_right_after_a_win_is_not_lost(connection: Connection
         assert await watched.cycle() == []
 
 
+async def test_a_completed_date_that_moves_by_itself_is_an_update(connection: Connection) -> None:
+    """Set, moved or cleared while the status stays: what only the detail view has is told like any other."""
+    async with drum(connection, records=12) as (sim, watched):
+        await watched.events()
+        (project,) = [row.id for row in sim.world.live("project") if not row.values["completed_date"]][:1]
+        days: list[str | None] = [None]
+        for day in ("2025-10-01", "2025-10-05", None):
+            sim.orders.update(project, completed_date=day)
+            await watched.cycle_quietly()
+            (event,) = await watched.events()
+            assert (event["type"], event["data"]["changed"]) == ("drum.project.updated", ["completed_date"])
+            assert event["data"]["previous"] == {"completed_date": days[-1]}
+            days.append(day)
+
+
+@pytest.mark.parametrize("unread", ["at once", "and after a restart"])
+async def test_a_date_that_its_status_set_is_no_update_however_late_it_is_read(
+    connection: Connection, unread: str
+) -> None:
+    """Completed and reopened are said by the list where nobody can be asked; the date then only echoes."""
+    async with drum(connection, records=12) as (sim, watched):
+        await watched.events()
+        (project,) = [row.id for row in sim.world.live("project") if not row.values["completed_date"]][:1]
+        for order in (sim.orders.complete, sim.orders.reopen):
+            order(project)
+            sim.set(faults=("http502",), fault_rate=1.0, fault_path=f"/{project}")
+            await watched.cycle_quietly()
+            if unread != "at once":
+                await watched.restart()
+            sim.set(fault_rate=0.0)
+            await watched.cycle_quietly()
+        told = [type_.rpartition(".")[2] for type_, _ in await watched.told()]
+        assert told == ["completed", "reopened"]
+
+
 # --- losing, completing, going --------------------------------------------------------------------
 
 
