@@ -181,7 +181,7 @@ class Absence:
         bounds = Bounds(self._last_seen(kind, record_id, old), seen_at or reading.ended)
         own, children = desk.source.nested(reading.view)
         nested = await self._details.nested(record_id, old, children, reading)
-        amount = self._amount(kind, record_id, old)
+        amount, told = self._amount(kind, record_id, old), desk.told(to, new, own)
         new.row, new.row_at, new.gone, new.gone_at, new.meaning = None, 0.0, "", 0.0, None
         new.detail, new.detail_at, new.amount = own, reading.started, amount
         new.children, new.nested_at, new.status_after = old.children, old.nested_at, 0.0
@@ -189,6 +189,7 @@ class Absence:
         if kind.judged:
             self._won(ledger, kind, to, record_id, old, new, bounds)
         else:
+            new.meaning = "lost" if told.meaning == "lost" else "open"
             self._moved_back(ledger, kind, to, record_id, old, new, bounds)
         old.gone, old.gone_at, old.children, old.nested_at = "moved", desk.now(), [], None
         ledger.row(kind.name, record_id, None)
@@ -241,7 +242,6 @@ class Absence:
         Not won: if it still has the date of its win, its conversion will be a win again.
         """
         desk = self._desk
-        new.meaning = "lost" if desk.source.judge(new.object).meaning == "lost" else "open"
         desk.urgent[to.name, record_id] = bounds.not_after
         previous = {"project_type": kind.name}
         desk.say(

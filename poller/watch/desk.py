@@ -214,6 +214,20 @@ class Desk:
         """Open, won or lost: as it was last said of it, else what its status usually means."""
         return known.meaning or self.usual(known.row or {}) or "open"
 
+    def told(self, kind: Kind, known: Known, view: Mapping[str, Any]) -> Judgement:
+        """What a detail view says beyond the last one, where there is one: a date that stayed tells of then.
+
+        One that was set before and is another now tells where the status moved too.
+        """
+        judge, old = self.source.judge, known.detail or {}
+        moved = judge(view).status != judge(old).status
+        stayed = {
+            name
+            for name in kind.echoes
+            if old.get(name) and view.get(name) and not (moved and view[name] != old[name])
+        }
+        return judge({name: value for name, value in view.items() if name not in stayed})
+
     def usual(self, row: Mapping[str, Any]) -> str | None:
         """What a row's status means by itself; None where nobody knows yet."""
         judged = self.source.judge(row)

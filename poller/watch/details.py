@@ -134,7 +134,7 @@ class Details:
         """What the dates say beyond what was said (empty: nothing), and which dates moved."""
         old = known.detail or {}
         dates = tuple(sorted(n for n in kind.echoes & own.keys() & old.keys() if own[n] != old[n]))
-        told = self._desk.source.judge(own)
+        told = self._desk.told(kind, known, own)
         if not self._same_status(known, told.status):
             return "", ()
         if not kind.judged or told.meaning is None:

@@ -55,7 +55,7 @@ class Statuses:
         suffix, bounds = kind.verdict(pending.diff), pending.bounds
         known.status_after = known.status_after or bounds.not_before
         if kind.judged:
-            before, now = desk.meaning(known), self._now(pending, reading)
+            before, now = desk.meaning(known), self._now(kind, pending, reading)
             known.meaning = now or before
             if known.meaning != before:
                 suffix, bounds = STEPS[known.meaning], known.since_status(bounds)
@@ -86,11 +86,11 @@ class Statuses:
         else:
             desk.urgent[kind.name, pending.record_id] = desk.now()
 
-    def _now(self, pending: Pending, reading: Reading | None) -> str | None:
+    def _now(self, kind: Kind, pending: Pending, reading: Reading | None) -> str | None:
         usual = self._desk.usual(pending.row)
         if reading is None:
             return usual
-        told = self._desk.source.judge(reading.view)
+        told = self._desk.told(kind, pending.known, reading.view)
         self._desk.learned(told)
         return told.meaning or usual if self._agrees(pending.row, reading) else usual
 
@@ -132,8 +132,7 @@ class Statuses:
             return
         reading = await desk.read(kind.name, record_id)
         if isinstance(reading, Reading):
-            desk.learned(desk.source.judge(reading.view))
-            await self._details.take(kind, record_id, reading)
+            await self._learn_by(kind, record_id, reading)
             desk.urgent.pop((kind.name, record_id), None)
         else:
             desk.urgent[kind.name, record_id] = desk.now()
@@ -184,8 +183,16 @@ class Statuses:
             reading = await self._desk.read(kind.name, record_id)
             if isinstance(reading, Reading):
                 was_read = True
-                self._desk.learned(self._desk.source.judge(reading.view))
-                await self._details.take(kind, record_id, reading)
+                await self._learn_by(kind, record_id, reading)
             if memory.meanings.get(status) == "open":
                 return True
         return was_read or status in memory.meanings
+
+    async def _learn_by(self, kind: Kind, record_id: str, reading: Reading) -> None:
+        """Take a reading, and learn from it; not from a date of old, which says more than it is called."""
+        desk = self._desk
+        await self._details.take(kind, record_id, reading)
+        known = (await desk.records(kind.name, [record_id])).get(record_id, Known())
+        told = desk.source.judge(reading.view)
+        if known.meaning in (None, told.meaning):
+            desk.learned(told)

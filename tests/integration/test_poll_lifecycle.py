@@ -305,41 +305,6 @@ async def test_what_changes_right_after_a_win_is_not_lost(connection: Connection
         assert await watched.cycle() == []
 
 
-async def test_a_completed_date_that_moves_by_itself_is_an_update(connection: Connection) -> None:
-    """Set, moved or cleared while the status stays: what only the detail view has is told like any other."""
-    async with drum(connection, records=12) as (sim, watched):
-        await watched.events()
-        (project,) = [row.id for row in sim.world.live("project") if not row.values["completed_date"]][:1]
-        days: list[str | None] = [None]
-        for day in ("2025-10-01", "2025-10-05", None):
-            sim.orders.update(project, completed_date=day)
-            await watched.cycle_quietly()
-            (event,) = await watched.events()
-            assert (event["type"], event["data"]["changed"]) == ("drum.project.updated", ["completed_date"])
-            assert event["data"]["previous"] == {"completed_date": days[-1]}
-            days.append(day)
-
-
-@pytest.mark.parametrize("unread", ["at once", "and after a restart"])
-async def test_a_date_that_its_status_set_is_no_update_however_late_it_is_read(
-    connection: Connection, unread: str
-) -> None:
-    """Completed and reopened are said by the list where nobody can be asked; the date then only echoes."""
-    async with drum(connection, records=12) as (sim, watched):
-        await watched.events()
-        (project,) = [row.id for row in sim.world.live("project") if not row.values["completed_date"]][:1]
-        for order in (sim.orders.complete, sim.orders.reopen):
-            order(project)
-            sim.set(faults=("http502",), fault_rate=1.0, fault_path=f"/{project}")
-            await watched.cycle_quietly()
-            if unread != "at once":
-                await watched.restart()
-            sim.set(fault_rate=0.0)
-            await watched.cycle_quietly()
-        told = [type_.rpartition(".")[2] for type_, _ in await watched.told()]
-        assert told == ["completed", "reopened"]
-
-
 # --- losing, completing, going --------------------------------------------------------------------
 
 
@@ -358,6 +323,56 @@ async def test_lost_and_reopened_by_the_dates_of_the_detail_view(connection: Con
             assert lost["data"]["object"]["deal_lost_date"]
             assert reopened["data"]["object"]["deal_lost_date"] is None
         await connection.commands.flushall()
+
+
+async def test_a_date_that_stayed_from_before_does_not_judge(connection: Connection) -> None:
+    """Where an account keeps the date of an old win, a loss is told by the date that moved, and so on."""
+    async with drum(connection, records=12, conversion_after=None) as (sim, watched):
+        await watched.events()
+        values, stale = sim.world.row(101).values, "2025-11-03"
+        steps: tuple[tuple[Any, str, str], ...] = (
+            (sim.orders.win, "won", "won"),
+            (sim.orders.lose, "lost", "lost"),
+            (sim.orders.reopen, "reopened", "open"),
+            (lambda record: sim.orders.set_status(record, 3), "status_changed", "open"),
+            (sim.orders.win, "won", "won"),
+        )
+        for order, suffix, status in steps:
+            values["deal_won_date"] = None
+            order(101)
+            values["deal_won_date"] = values["deal_won_date"] or stale
+            sim.world.touch(101)
+            await watched.cycle_quietly()
+            (event,) = await watched.events()
+            assert (event["type"], event["data"]["deal"]["status"]) == (f"drum.opportunity.{suffix}", status)
+
+
+@pytest.mark.parametrize("details", [True, False])
+async def test_a_deal_that_came_back_with_the_date_of_its_win_is_open(
+    connection: Connection, *, details: bool
+) -> None:
+    """Also at its next change of status, to one that nobody knows; its next conversion is a win again."""
+    manner = {"details": details}
+    async with drum(connection, records=12, manner=manner) as (sim, watched):
+        await watched.events()
+        sim.orders.win(101)
+        await watched.sweep()
+        sim.orders.revert(101)
+        sim.world.row(101).values["deal_won_date"] = "2025-11-03"
+        sim.world.touch(101)
+        await watched.sweep()
+        await watched.sweep()
+        await watched.events()
+        watched.desk.memory.meanings.pop("3", None)
+        sim.orders.set_status(101, 3)
+        sim.world.row(101).values["deal_won_date"] = "2025-11-03"
+        sim.world.touch(101)
+        await watched.cycle_quietly()
+        assert await watched.told() == [("drum.opportunity.status_changed", "opportunity/101")]
+        assert watched.desk.memory.meanings.get("3") != "won"
+        sim.orders.convert(101)
+        await watched.sweep()
+        assert [type_.rpartition(".")[2] for type_, _ in await watched.told()] == ["won", "created"]
 
 
 async def test_another_lost_status_is_only_a_change_of_status(connection: Connection) -> None:
@@ -398,6 +413,41 @@ async def test_a_project_is_completed_and_reopened(connection: Connection) -> No
         assert done["data"]["object"]["completed_date"]
         assert done["data"]["deal"]["status"] == "completed"
         assert open_again["data"]["object"]["completed_date"] is None
+
+
+async def test_a_completed_date_that_moves_by_itself_is_an_update(connection: Connection) -> None:
+    """Set, moved or cleared while the status stays: what only the detail view has is told like any other."""
+    async with drum(connection, records=12) as (sim, watched):
+        await watched.events()
+        (project,) = [row.id for row in sim.world.live("project") if not row.values["completed_date"]][:1]
+        days: list[str | None] = [None]
+        for day in ("2025-10-01", "2025-10-05", None):
+            sim.orders.update(project, completed_date=day)
+            await watched.cycle_quietly()
+            (event,) = await watched.events()
+            assert (event["type"], event["data"]["changed"]) == ("drum.project.updated", ["completed_date"])
+            assert event["data"]["previous"] == {"completed_date": days[-1]}
+            days.append(day)
+
+
+@pytest.mark.parametrize("unread", ["at once", "and after a restart"])
+async def test_a_date_that_its_status_set_is_no_update_however_late_it_is_read(
+    connection: Connection, unread: str
+) -> None:
+    """Completed and reopened are said by the list where nobody can be asked; the date then only echoes."""
+    async with drum(connection, records=12) as (sim, watched):
+        await watched.events()
+        (project,) = [row.id for row in sim.world.live("project") if not row.values["completed_date"]][:1]
+        for order in (sim.orders.complete, sim.orders.reopen):
+            order(project)
+            sim.set(faults=("http502",), fault_rate=1.0, fault_path=f"/{project}")
+            await watched.cycle_quietly()
+            if unread != "at once":
+                await watched.restart()
+            sim.set(fault_rate=0.0)
+            await watched.cycle_quietly()
+        told = [type_.rpartition(".")[2] for type_, _ in await watched.told()]
+        assert told == ["completed", "reopened"]
 
 
 async def test_a_removal_waits_for_404_on_both_twice_with_a_sweep_between(connection: Connection) -> None:
