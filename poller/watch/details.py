@@ -101,9 +101,7 @@ class Details:
         suffix, bounds = judged or kind.verdict(diff), known.since_status(bounds) if judged else bounds
         if suffix == "updated" and known.status_after:  # its echo: said with the status, or as good as said
             dates = tuple(n for n in dates if own[n] and old.get(n))
-        changed = (*diff.changed, *dates)
-        if suffix == "updated" and not desk.manner.details:
-            changed = tuple(name for name in changed if name in (known.row or {}))
+        changed = (*diff.changed, *(dates if desk.manner.details or suffix != "updated" else ()))
         if known.detail is not None and not older:
             lost, back = old.keys() - own.keys(), own.keys() - old.keys()
             self._notice(kind, lost=lost, back=back, since=known.detail_at)
@@ -116,9 +114,11 @@ class Details:
             previous = {**(known.row or {}), **previous} if suffix == "won" else previous
             desk.say(ledger, kind, record_id, known, suffix, bounds, previous=previous, changed=changed)
 
-    @staticmethod
-    def _difference(kind: Kind, known: Known, own: Mapping[str, Any], *, alone: bool) -> Diff:
-        """The fields that only this view has; where it told alone, also those in which the row agrees."""
+    def _difference(self, kind: Kind, known: Known, own: Mapping[str, Any], *, alone: bool) -> Diff:
+        """The fields that only this view has; where it told alone, also those in which the row agrees.
+
+        With details = false what only this view has is not watched, and these are all.
+        """
         old, row = known.detail, known.row or {}
         if old is None:
             return compare(kind.shape, own, own)
@@ -127,7 +127,8 @@ class Details:
             for name in row
             if not (alone and name in own and same(kind.shape, name, own[name], row[name]))
         }
-        mine = (old.keys() | own.keys()) - others - kind.echoes
+        watched = old.keys() | own.keys() if self._desk.manner.details else row.keys()
+        mine = watched - others - kind.echoes
         return compare(kind.shape, _only(old, mine), _only(own, mine))
 
     def _judged(self, kind: Kind, known: Known, own: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:

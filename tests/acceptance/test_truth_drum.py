@@ -51,6 +51,15 @@ ROUGH: dict[str, dict[str, Any]] = {
     "order of keys and lists shuffled": {"shuffled": True},
     "another order at each request": {"sort": "random", "items_cap": 8},
 }
+LEAN: dict[str, tuple[dict[str, Any], Mapping[str, float]]] = {
+    "without details": ({}, {}),
+    "without details, 5 % faults": (ROUGH["5 % faults of every kind"], {}),
+    "without details, won, reverted, reopened": (
+        {"conversion_after": 2},
+        {**HEAVY["won, reverted, reopened"], "deal_is_lost": 8},
+    ),
+}
+"""Switches, and how much more often than usual some things happen."""
 DRIFTS: dict[str, dict[str, Any]] = {
     "drift, id order": {"items_cap": 8},
     "drift, latest first": {"items_cap": 8, "sort": "updated"},
@@ -67,16 +76,31 @@ def seed(mode: str) -> int:
 
 @asynccontextmanager
 async def watched_life(
-    mode: str, store: Connection, *, records: int = 20, timeout_s: float = 5.0, **switches: Any
+    mode: str,
+    store: Connection,
+    *,
+    records: int = 20,
+    timeout_s: float = 5.0,
+    details: bool = True,
+    **switches: Any,
 ) -> AsyncIterator[tuple[Any, Any]]:
     """A simulated account and a source that watches it, after the baseline."""
     async with (
         serve("drum", options=Options(records=records, seed=seed(mode)), **switches) as sim,
-        watching(store, Keys(), kind="drum", url=sim.url, token=sim.token, timeout_s=timeout_s) as watched,
+        watching(
+            store, Keys(), kind="drum", url=sim.url, token=sim.token, timeout_s=timeout_s, details=details
+        ) as watched,
     ):
         await cycle(watched)
         assert [event["type"] for event in await watched.events()] == ["poller.source.baseline_completed"]
         yield sim, watched
+
+
+def more_often(sim: Any, mode: str, often: Mapping[str, float]) -> None:
+    """Let the life go on with these things so much more often than usual."""
+    usual = Agency(sim.world, sim.orders, seed=seed(mode)).actions()
+    actions = [Action(each.name, each.weight * often.get(each.name, 1), each.act) for each in usual]
+    sim.life = Life(actions, seed=seed(mode), due=sim.orders.due)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -100,14 +124,28 @@ async def test_a_life_of_little_else_is_told_once(
     mode: str, store: Connection, report: dict[str, Score], steps: int
 ) -> None:
     """What is rare in most accounts and common in some: filing, renaming, reordering, reverting."""
-    score, often = Score(), HEAVY[mode]
+    score = Score()
     async with watched_life(mode, store, conversion_after=2) as (sim, watched):
         start = account(sim)
-        usual = Agency(sim.world, sim.orders, seed=seed(mode)).actions()
-        actions = [Action(each.name, each.weight * often.get(each.name, 1), each.act) for each in usual]
-        sim.life = Life(actions, seed=seed(mode), due=sim.orders.due)
+        more_often(sim, mode, HEAVY[mode])
         await live(watched, sim, steps=steps, score=score)
         assert await ended(watched, sim, start, score) == []
+    judge(score, mode, report)
+
+
+@pytest.mark.parametrize("mode", LEAN)
+async def test_without_details_the_lists_and_what_a_status_means_are_told_once(
+    mode: str, store: Connection, report: dict[str, Score], steps: int
+) -> None:
+    """What only detail views show is then not due; won, lost and reopened are, and nothing else comes."""
+    score, (switches, often) = Score(), LEAN[mode]
+    async with watched_life(mode, store, timeout_s=2, details=False) as (sim, watched):
+        start = account(sim, details=False)
+        sim.set(**switches)
+        more_often(sim, mode, often)
+        await live(watched, sim, steps=4 * steps, cycles=8, score=score)
+        sim.set(fault_rate=0.0)
+        assert await ended(watched, sim, start, score, echoes=False) == []
     judge(score, mode, report)
 
 

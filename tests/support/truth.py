@@ -151,12 +151,14 @@ def _fits(sim: Any) -> bool:
     return max(hidden.values(), default=0) <= 20
 
 
-def account(sim: Any) -> dict[str, dict[str, Any]]:
-    """The account as it stands, by subject, as a caller reads it."""
+def account(sim: Any, *, details: bool = True) -> dict[str, dict[str, Any]]:
+    """The account as it stands, by subject, as a caller reads it; or as its lists alone show it."""
     found: dict[str, dict[str, Any]] = {}
     for record in sim.world.rows:
         state = sim.world.state(record)
-        if state is not None:
+        if state is not None and not details:
+            found[state.subject] = loads(dumps(state.listed))
+        elif state is not None:
             found[state.subject] = loads(dumps(state.known))
             found |= {subject: loads(dumps(part.values)) for subject, part in state.parts.items()}
     return found
@@ -172,7 +174,7 @@ async def ended(
     # A deal that was won before it left its list says no more of itself when it does.
     told_of = [event for event in score.events if not event["subject"].startswith("source/")]
     found += [each for each in broken(told_of, start) if "project_type was" not in each]
-    end = account(sim)
+    end = account(sim, details=watched.desk.manner.details)
     told = {**start}
     for event in score.events:
         told[event["subject"]] = {**told.get(event["subject"], {}), **event["data"]["object"]}
@@ -213,27 +215,35 @@ async def settle(watched: Watched, sim: Any, start: int, *, cycles: int, score: 
     got = await watched.events()
     score.windows += 1
     for _ in range(cycles):
-        entries = sim.log.since(start)
+        entries = watched_for(watched, sim, start)
         await cycle(watched, None if score.windows % EVERY == 0 else touched(entries))
         got += await watched.events()
-        entries = sim.log.since(start)
+        entries = watched_for(watched, sim, start)
         if not unmatched(entries, in_time(entries, got, set(score.owed)))[0]:
             break
-    entries = sim.log.since(start)
+    entries = watched_for(watched, sim, start)
     missed, invented = unmatched(entries, in_time(entries, got, score.owed))
     score.owed |= unseen(entries, got)
     score.events += got
-    score.transitions += len({entry.transition for entry in sim.log.since(start)})
-    score.due += len(due(sim.log.since(start)))
+    score.transitions += len({entry.transition for entry in entries})
+    score.due += len(due(entries))
     score.told += len(got)
     score.missed += missed
     score.invented += invented
     score.misdated += misdated(entries, got)
 
 
+def watched_for(watched: Watched, sim: Any, start: int) -> list[Any]:
+    """What happened since then, of what is watched: with details = false not what only the detail shows."""
+    entries: list[Any] = list(sim.log.since(start))
+    return [each for each in entries if watched.desk.manner.details or each.views != "detail"]
+
+
 async def cycle(watched: Watched, subjects: list[str] | None = None) -> None:
-    """Sweep every list, then read these records by id, or every listed one."""
+    """Sweep every list, then read these records by id, or every listed one; or those still to be judged."""
     await watched.sweep()
+    if not watched.desk.manner.details:
+        subjects = ["/".join(each) for each in watched.desk.urgent]
     await watched.details(subjects)
 
 
