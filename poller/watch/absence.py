@@ -182,6 +182,7 @@ class Absence:
         own, children = desk.source.nested(reading.view)
         nested = await self._details.nested(record_id, old, children, reading)
         amount, told = self._amount(kind, record_id, old), desk.told(to, new, own)
+        new.last_row = new.last_listed or None
         new.row, new.row_at, new.gone, new.gone_at, new.meaning = None, 0.0, "", 0.0, None
         new.detail, new.detail_at, new.amount = own, reading.started, amount
         new.children, new.nested_at, new.status_after = old.children, old.nested_at, 0.0
@@ -227,7 +228,7 @@ class Absence:
                 "won",
                 bounds,
                 object_=new.object,
-                previous=old.row or {},
+                previous=old.last_listed,
                 changed=("project_type",),
                 deal=desk.deal(to, record_id, new),
             )

@@ -47,7 +47,7 @@ class Details:
         nested = await self.nested(record_id, known, children, reading)
         ledger = desk.ledger()
         if arrived:
-            known.row, known.row_at = arrived.row, arrived.started
+            known.row, known.row_at, known.last_row = arrived.row, arrived.started, None
             ledger.row(kind.name, record_id, arrived.fingerprint)
         self._own(ledger, kind, record_id, known, reading, own, alone=arrived is not None)
         self._note_past(kind, record_id, known)
@@ -111,7 +111,7 @@ class Details:
         news = worth_saying(kind.shape, changed, noise=desk.manner.noise)
         if suffix != "updated" or (news and not older):
             previous = {name: old.get(name) for name in changed}
-            previous = {**(known.row or {}), **previous} if suffix == "won" else previous
+            previous = {**known.last_listed, **previous} if suffix == "won" else previous
             desk.say(ledger, kind, record_id, known, suffix, bounds, previous=previous, changed=changed)
 
     def _difference(self, kind: Kind, known: Known, own: Mapping[str, Any], *, alone: bool) -> Diff:

@@ -21,6 +21,8 @@ class Known(msgspec.Struct, omit_defaults=True):
     """Its list view as last seen."""
     row_at: float = 0.0
     """Start of the request that gave it (Unix seconds)."""
+    last_row: dict[str, Any] | None = None
+    """The row of the time before it moved away and came back, until its list shows it again."""
     detail: dict[str, Any] | None = None
     """Its detail view as last read, without what is a record of its own."""
     detail_at: float = 0.0
@@ -54,6 +56,11 @@ class Known(msgspec.Struct, omit_defaults=True):
     def object(self) -> dict[str, Any]:
         """The record as now known: its list view, and what only the detail view has."""
         return {**(self.detail or {}), **(self.row or {})}
+
+    @property
+    def last_listed(self) -> dict[str, Any]:
+        """The last list view there was."""
+        return self.row or self.last_row or {}
 
     def since_status(self, bounds: "Bounds") -> "Bounds":
         """The bounds of what its status means, where what was seen since then did not tell."""

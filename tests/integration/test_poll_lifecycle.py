@@ -291,6 +291,25 @@ async def test_a_project_that_becomes_a_deal_again_is_reopened(connection: Conne
         assert await watched.cycle() == []
 
 
+async def test_a_win_right_after_a_return_carries_the_last_list_view_there_was(
+    connection: Connection,
+) -> None:
+    """Its list has not shown it since it came back: what it showed before the first win is the last view."""
+    async with drum(connection, records=12) as (sim, watched):
+        last = (await watched.known("opportunity/101")).row  # type: ignore[union-attr]
+        for _ in range(2):
+            sim.orders.win(101)
+            await watched.sweep()
+            await watched.events()
+            sim.orders.revert(101)
+            await watched.poll.sweep("project")
+            await watched.events()
+        sim.orders.win(101)
+        await watched.poll.sweep("opportunity")
+        won, _ = await watched.events()
+        assert (won["type"], won["data"]["previous"]) == ("drum.opportunity.won", last)
+
+
 async def test_what_changes_right_after_a_win_is_not_lost(connection: Connection) -> None:
     """A project edited between its first reading by id and its first row is updated, once."""
     async with drum(connection) as (sim, watched):
