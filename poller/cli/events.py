@@ -60,7 +60,11 @@ def events(
     async def work(store: Store) -> None:
         await _print(store, source or (), wanted, show, span_s=span_s, follow=follow)
 
-    with_store(ctx, config, work, quiet=True)
+    try:
+        with_store(ctx, config, work, quiet=True)
+    except KeyboardInterrupt:
+        if not follow:  # which is told to end in no other way
+            raise
 
 
 def _seconds(text: str | None) -> float | None:

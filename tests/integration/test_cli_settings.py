@@ -272,6 +272,28 @@ def test_faults_become_exit_codes(
     assert capsys.readouterr().err == said
 
 
+def test_ctrl_c_while_it_loads(tmp_path: Path) -> None:
+    """Ctrl-C before the command line is loaded ends the program without a traceback."""
+    interrupted = """
+import runpy, sys
+import poller
+
+class Finder:
+    def find_spec(self, name, *_):
+        if name == "poller.cli.check":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Finder())
+runpy.run_module("poller", run_name="__main__")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", interrupted],
+        cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=TIMEOUT_S,
+        check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 def test_every_command_takes_config_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     """Every command of every group takes --config."""
     groups = {(): app} | {(group.name,): group.typer_instance for group in app.registered_groups}
