@@ -332,5 +332,7 @@ class Probe(BaseModel):
     """Whether all is well."""
 
     status: Literal["ok", "unavailable"]
-    reasons: list[str] | None = Field(None, description="Why not. Only for who may read.")
-    notes: list[str] | None = Field(None, description="What happened and is over. Only for who may read.")
+    reasons: list[str] | None = Field(None, description="Why not. Only for who has web.token.")
+    notes: list[str] | None = Field(
+        None, description="What happened and is over. Only for who has web.token."
+    )

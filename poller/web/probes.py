@@ -20,7 +20,7 @@ async def readyz(request: Request) -> Response:
 
 def _told(request: Request, reasons: list[str], notes: list[str] | None = None) -> Response:
     told: dict[str, object] = {"status": "unavailable" if reasons else "ok"}
-    if request.state.visitor.reads:
+    if request.state.visitor.acts:  # on loopback too: who may read is not always who has the token
         told |= {"reasons": reasons} if reasons else {}
         told |= {"notes": notes} if notes else {}
     return JSONResponse(told, status_code=503 if reasons else 200)

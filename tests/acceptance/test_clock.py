@@ -15,7 +15,7 @@ import time_machine
 from apscheduler.triggers.interval import IntervalTrigger
 from processes import inside
 from waiting import wait_until
-from website import settings_of, site, unwell
+from website import TOKEN, settings_of, site, unwell
 
 from poller.app import Service
 from poller.app.scheduler import BEAT_S, SILENCE_S, Scheduler
@@ -78,7 +78,7 @@ async def test_a_trigger_that_raises_stops_nothing_for_good(
         took_s = made.due[count] - silent_at
         assert made.scheduler.restarts == 1
         here.pulse = unwell(restarts=made.scheduler.restarts)
-        said = (await here.get("/healthz")).json()
+        said = (await here.get("/healthz", authorization=f"Bearer {TOKEN}")).json()
         assert said == {
             "status": "ok",
             "notes": ["the scheduler was silent and was started again, times: 1"],

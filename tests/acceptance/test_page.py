@@ -127,7 +127,8 @@ async def test_first_run(redis_url: str) -> None:
             assert words in said
         assert await faults(page) == []
         await shoot(page, "first-run-1440-light")
-        ready = await page.page.request.get(f"{here.url}/readyz")
+        proof = {"authorization": f"Bearer {TOKEN}"}
+        ready = await page.page.request.get(f"{here.url}/readyz", headers=proof)
         assert ready.status == 503
         assert "no source is set up" in await ready.text()
 

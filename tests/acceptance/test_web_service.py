@@ -10,6 +10,7 @@ from commands import crm
 from hookside import Receiver, hang, receiving
 from processes import Running, home
 from waiting import wait_until
+from website import TOKEN
 
 from poller.simulators.drum import DEMO_TOKEN
 
@@ -48,6 +49,8 @@ async def test_the_order_of_a_stop(tmp_path: Path) -> None:
         world = await stack.enter_async_context(crm())
         await stack.enter_async_context(receiving(receiver))
         here = await stack.enter_async_context(home(tmp_path, sources=acme(world.url), receiver=receiver.url))
+        text = here.settings.read_text().replace("port = 0", f'port = 0\ntoken = "{TOKEN}"')
+        here.settings.write_text(text)
         running = await here.run()
         url = await address(running)
         http = await stack.enter_async_context(httpx.AsyncClient(base_url=url, trust_env=False))
@@ -55,7 +58,8 @@ async def test_the_order_of_a_stop(tmp_path: Path) -> None:
         await wait_until(lambda: _is(http, "/readyz", 200), "it is ready", 10)
         running.terminate()
         await wait_until(lambda: _is(http, "/readyz", 503), "it is unready", 5)
-        assert (await http.get("/readyz")).json()["reasons"] == ["it was told to stop"]
+        proof = {"authorization": f"Bearer {TOKEN}"}
+        assert (await http.get("/readyz", headers=proof)).json()["reasons"] == ["it was told to stop"]
         assert (await http.get("/healthz")).status_code == 200
         released.set()
         assert await running.end(within_s=25) == 0

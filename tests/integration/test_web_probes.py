@@ -16,18 +16,19 @@ from poller.store.connection import Connection
 from poller.watch.poll import Swept
 from poller.web import listen
 from poller.web.guard import MOST_BODY
-from poller.web.session import cookie_for, cookie_holds, own_form
+from poller.web.session import COOKIE, cookie_for, cookie_holds, own_form
 
+BEARER = {"authorization": f"Bearer {TOKEN}"}
 PATHS = ("/", "/events", "/webhooks", "/webhooks/billing", "/sources/acme", "/api/sources", "/openapi.json")
 
 
 async def test_healthz_touches_no_dependency(tmp_path: Path) -> None:
-    """Without Redis the process is alive and not ready, and says why to who may read."""
+    """Without Redis the process is alive and not ready, and says why to who has the token."""
     away = Connection.open(f"unix://{tmp_path}/none")
     try:
         async with site(away) as here:
             assert (await here.get("/healthz")).json() == {"status": "ok"}
-            ready = await here.get("/readyz")
+            ready = await here.get("/readyz", **BEARER)
             assert ready.status_code == 503
             assert "Redis cannot be reached" in ready.json()["reasons"][0]
             page = await here.get("/", accept="text/html")
@@ -47,7 +48,7 @@ async def test_a_silent_scheduler_is_neither_alive_nor_ready(fakestore: Connecti
         assert (await here.get("/readyz")).status_code == 200
         here.pulse = unwell(ticking=False, silent_s=31.0)
         for path in ("/healthz", "/readyz"):
-            said = await here.get(path)
+            said = await here.get(path, **BEARER)
             assert said.status_code == 503
             assert said.json()["reasons"] == ["the scheduler has not ticked for 31 s"]
 
@@ -56,17 +57,30 @@ async def test_a_stop_is_told_first(fakestore: Connection) -> None:
     """From SIGTERM on readiness fails while the process is still alive."""
     async with site(fakestore) as here:
         here.stopping = True
-        assert (await here.get("/readyz")).json()["reasons"] == ["it was told to stop"]
+        assert (await here.get("/readyz", **BEARER)).json()["reasons"] == ["it was told to stop"]
         assert (await here.get("/healthz")).status_code == 200
 
 
-async def test_reasons_only_for_who_may_read(fakestore: Connection) -> None:
-    """Under another host's name probes answer without reasons, and with the token they give them."""
-    async with site(fakestore, settings_of(host="0.0.0.0")) as here:
+@pytest.mark.parametrize(("host", "name"), [("127.0.0.1", "localhost"), ("0.0.0.0", "anything.example")])
+async def test_reasons_only_for_who_has_the_token(fakestore: Connection, host: str, name: str) -> None:
+    """On loopback and elsewhere, probes give reasons and notes with the token or its cookie, else none."""
+    async with site(fakestore, settings_of(host=host)) as here:
+        here.pulse = unwell(reasons=("Redis at 10.1.2.3 is away",), restarts=1)
+        assert (await here.get("/readyz", host=name)).json() == {"status": "unavailable"}
+        assert (await here.get("/healthz", host=name)).json() == {"status": "ok"}
+        cookie = {"cookie": f"{COOKIE}={cookie_for(TOKEN, now=time.time())}"}
+        for proof in (BEARER, cookie):
+            told = await here.get("/readyz", host=name, **proof)
+            assert told.json()["reasons"] == ["Redis at 10.1.2.3 is away"]
+            assert "notes" in (await here.get("/healthz", host=name, **proof)).json()
+
+
+async def test_without_a_token_nobody_has_one(fakestore: Connection) -> None:
+    """Where no web.token is set, probes say whether and not why; `poller status` and the log say that."""
+    async with site(fakestore, settings_of(token="")) as here:
         here.pulse = unwell(reasons=("Redis at 10.1.2.3 is away",))
-        assert (await here.get("/readyz", host="anything.example")).json() == {"status": "unavailable"}
-        told = await here.get("/readyz", host="anything.example", authorization=f"Bearer {TOKEN}")
-        assert told.json()["reasons"] == ["Redis at 10.1.2.3 is away"]
+        for headers in ({}, {"authorization": "Bearer x"}):
+            assert (await here.get("/readyz", **headers)).json() == {"status": "unavailable"}
 
 
 def test_a_port_that_is_taken_is_told() -> None:
@@ -337,7 +351,7 @@ async def test_slow_redis_is_told_within_five_seconds(
     async with site(fakestore) as here:
         monkeypatch.setattr(fakestore.commands, "ping", hang)
         began = time.monotonic()
-        said = await here.http.get("/readyz", timeout=httpx.Timeout(6))
+        said = await here.http.get("/readyz", timeout=httpx.Timeout(6), headers=BEARER)
         assert said.status_code == 503
         assert time.monotonic() - began < 5
         assert "no answer within 4 s" in said.json()["reasons"][0]
