@@ -1,6 +1,7 @@
 """The service's own port: one that is taken is told at once, and running answers may end."""
 
 import asyncio
+import errno
 import os
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -35,9 +36,12 @@ class Listener:
 def listen(host: str, port: int) -> Listener:
     """Take the port now, before anything else is started; requests wait in its queue. 0 takes a free one.
 
+    `host` may be written as in a URL, `[::1]`.
+
     Raises:
         SettingsError: it is taken, or not ours to take.
     """
+    host = host.strip("[]")
     try:
         family, kind, proto, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP, flags=socket.AI_PASSIVE
@@ -59,6 +63,11 @@ def listen(host: str, port: int) -> Listener:
 
 
 def _refused(host: str, port: int, exc: OSError) -> str:
+    if isinstance(exc, socket.gaierror) or exc.errno == errno.EADDRNOTAVAIL:
+        return (
+            f'web.host = "{host}" is no address of this machine ({exc.strerror or exc}): '
+            "set another web.host (POLLER_WEB__HOST), such as 127.0.0.1 or 0.0.0.0"
+        )
     return (
         f"web.port {port} on {host} cannot be taken ({exc.strerror or exc}): "
         "set another web.port (POLLER_WEB__PORT), or end the program that has it"

@@ -95,6 +95,26 @@ def test_a_port_that_is_taken_is_told() -> None:
             listen("127.0.0.1", port)
 
 
+def test_an_ipv6_address_as_in_a_url() -> None:
+    """web.host may be written in brackets, as it stands in a URL."""
+    if not socket.has_ipv6:
+        pytest.skip("no IPv6 here")
+    listener = listen("[::1]", 0)
+    try:
+        assert listener.url.startswith("http://[::1]:")
+    finally:
+        listener.close()
+
+
+@pytest.mark.parametrize("host", ["nope.invalid", "192.0.2.1"])
+def test_a_host_that_is_not_ours_is_told(host: str) -> None:
+    """A host that does not resolve, or to another machine, is told as web.host and not as a port."""
+    with pytest.raises(
+        SettingsError, match=rf'web\.host = "{host}" is no address of this machine.*POLLER_WEB__HOST'
+    ):
+        listen(host, 0)
+
+
 def test_nagle_is_off() -> None:
     """The port names its protocol, without which asyncio leaves Nagle's delay of 40 ms on."""
     listener = listen("127.0.0.1", 0)
