@@ -8,7 +8,9 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from .origins import SECRETS, Origin, Path_, is_secret, key_of
+from poller.deliver.signing import MAKE_ONE
+
+from .origins import SECRETS, Origin, Path_, dotted, is_secret, key_of
 
 LARGEST_SECRET_FILE = 65_536  # bytes
 _HEADERS = 3
@@ -104,8 +106,12 @@ def _canonical(leaf: Leaf, layer: Layer, directory: Path) -> Iterable[Leaf]:
         return [replace(leaf, path=(*leaf.path[:3], leaf.path[3].lower()))]
     if direct and key.removesuffix("_file") in SECRETS.get(section, ()) and key.endswith("_file"):
         return _from_file(leaf, layer, directory)
-    if direct and section == "webhooks" and key == "secret":
-        return [_as_secrets(leaf)]
+    if section == "webhooks" and key == "secret":
+        if direct:
+            return [_as_secrets(leaf)]
+        problem = f"{leaf.origin.written}: {dotted(leaf.path[:3])} must be a string; {MAKE_ONE}"
+        layer.fail((*leaf.path[:2], "secrets"), problem)
+        return []
     return [leaf]
 
 

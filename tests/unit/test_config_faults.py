@@ -118,6 +118,10 @@ FAULTY_FILES = [
         ),
     ),
     (HOOK + 'secret = "abc"', f"webhooks.b.secret = ***: a webhook secret begins with whsec_; {MAKE_ONE}"),
+    (
+        HOOK + f'secret = {{new = "{SECRET}"}}',
+        f"webhooks.b.secret.new: webhooks.b.secret must be a string; {MAKE_ONE}",
+    ),
     (HOOK + 'secret = "whsec_*"', f"webhooks.b.secret = ***: what follows whsec_ is not base64; {MAKE_ONE}"),
     (
         HOOK + 'secrets = ["whsec_AAAA"]',
