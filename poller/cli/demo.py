@@ -19,7 +19,7 @@ from poller.config import Settings
 from poller.simulators import Options, serve
 from poller.simulators.serving import listening
 
-from .output import event_line
+from .output import event_line, say
 from .root import ConfigOption, app
 from .webhooks import fresh_secret
 
@@ -34,16 +34,19 @@ def demo(
     events: Annotated[int, typer.Option(min=0, help="End after so many events; 0: only by Ctrl-C.")] = 0,
     seed: Annotated[int, typer.Option(help="The same seed gives the same life.")] = 7,
     config: ConfigOption = None,  # noqa: ARG001 -- every command takes --config; the demo needs none
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print each CloudEvent as a line of JSON; the rest on stderr.")
+    ] = False,
 ) -> None:
     """See it work: a simulated CRM, an embedded server, the service and a receiver that verifies."""
     log.configure(level="error", secrets=())
-    asyncio.run(_demo(pace=pace, most=events, seed=seed))
+    asyncio.run(_demo(pace=pace, most=events, seed=seed, as_json=as_json))
 
 
-async def _demo(*, pace: float, most: int, seed: int) -> None:
+async def _demo(*, pace: float, most: int, seed: int, as_json: bool) -> None:
     secret, stop = fresh_secret(), asyncio.Event()
-    screen = Console(highlight=False, soft_wrap=True)
-    audience = Audience(secret, screen, stop, most)
+    screen = Console(highlight=False, soft_wrap=True, stderr=as_json)
+    audience = Audience(secret, screen, stop, most, as_json=as_json)
     with tempfile.TemporaryDirectory(prefix="poller-demo-") as folder:
         async with (
             serve("drum", options=Options(records=200, seed=seed), pace=pace) as crm,
@@ -87,11 +90,14 @@ def _settings(folder: str, crm: str, token: str, receiver: str, secret: str) -> 
 class Audience:
     """The receiver: verifies, prints, and counts what came twice."""
 
-    def __init__(self, secret: str, screen: Console, stop: asyncio.Event, most: int) -> None:
+    def __init__(
+        self, secret: str, screen: Console, stop: asyncio.Event, most: int, *, as_json: bool
+    ) -> None:
         self._secret = secret
         self._screen = screen
         self._stop = stop
         self._most = most
+        self._as_json = as_json
         self._ids: set[str] = set()
         self._twice = 0
         self._refused = 0
@@ -105,13 +111,16 @@ class Audience:
             self._refused += 1
             self._screen.print(f"refused: {exc}", style="bold red")
             return Response(status_code=400)
-        self._note(event)
+        self._note(event, body)
         return Response(status_code=204)
 
-    def _note(self, event: dict[str, Any]) -> None:
+    def _note(self, event: dict[str, Any], body: bytes) -> None:
         self._twice += event["id"] in self._ids
         self._ids.add(event["id"])
-        self._screen.print(event_line(event, ("✓ verified", "green")))
+        if self._as_json:
+            say(body.decode())
+        else:
+            self._screen.print(event_line(event, ("✓ verified", "green")))
         if self._most and len(self._ids) >= self._most:
             self._stop.set()
 

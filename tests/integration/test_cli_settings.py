@@ -294,6 +294,16 @@ runpy.run_module("poller", run_name="__main__")
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
+def test_demo_prints_data_alone_as_json(tmp_path: Path) -> None:
+    """`demo --json` prints one CloudEvent a line on stdout, and everything else on stderr."""
+    done = poller("demo", "--json", "--events", "2", "--pace", "20", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(events) >= 2
+    assert {event["source"] for event in events} == {"/drum/demo"}
+    assert "delivered and verified" in done.stderr
+
+
 def test_every_command_takes_config_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     """Every command of every group takes --config."""
     groups = {(): app} | {(group.name,): group.typer_instance for group in app.registered_groups}
