@@ -22,7 +22,7 @@ from poller.web.words import span
 
 from .completing import webhook_names
 from .connect import Store, demand_known, with_store
-from .output import complain, say, show_json, show_table, warn
+from .output import complain, say, show_json, show_table, tell, warn
 from .root import EXIT_UNWELL, ConfigOption, JsonOption
 from .root import app as root
 from .status import look
@@ -156,7 +156,7 @@ def dead(
         empty=f"{name}: nothing was given up",
     )
     if rows:
-        say(f"`poller webhooks resend {name} EVENT` sends one again, `recover {name} --dead` all of them")
+        tell(f"`poller webhooks resend {name} EVENT` sends one again, `recover {name} --dead` all of them")
 
 
 def _dead(source: str, letter: Letter) -> dict[str, Any]:

@@ -155,7 +155,9 @@ async def test_dead_letters_and_recover(call: Commands, redis_url: str) -> None:
             letter = (await call("webhooks", "dead", "billing", "--json")).json[0]
             assert letter["type"] == "poller.source.baseline_completed"
             assert "500" in letter["why"]
-            assert "recover billing --dead" in (await call("webhooks", "dead", "billing")).out
+            listed = await call("webhooks", "dead", "billing")
+            assert "recover billing --dead" in listed.err
+            assert "recover" not in listed.out
             receiver.always = 200
             said = await call("webhooks", "recover", "billing", "--dead", "--json")
             assert (said.code, said.json["touches"]) == (0, 1)
