@@ -201,6 +201,8 @@ class ToldAll:
         self._price = (roots / per_s) ** 2
         self._starts = [sorted(begin for begin, _ in unit.spans) for unit in units]
         self._ends = [sorted(end for _, end in unit.spans) for unit in units]
+        self._sessions = any(unit.spans for unit in units)
+        """Without any the first price is exact."""
         self._late: list[float] = []
         rng = random.Random(1)
         self._due = [(rng.random() * self._interval_s(unit, 0), at) for at, unit in enumerate(units)]
@@ -208,7 +210,8 @@ class ToldAll:
 
     def next(self, now: float) -> int:
         due, unit = heapq.heappop(self._due)
-        self._late.append((now - due) / self._interval_s(self._units[unit], 0))
+        if self._sessions:
+            self._late.append((now - due) / self._interval_s(self._units[unit], 0))
         if len(self._late) == len(self._units):
             self._price *= 1 + min(0.2, max(-0.2, statistics.fmean(self._late)))
             self._late.clear()
