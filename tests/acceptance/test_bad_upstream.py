@@ -44,7 +44,7 @@ async def report(tale: Tale) -> dict[str, Any]:
     return found
 
 
-async def complaint(tale: Tale, running: Running, after: int) -> str:
+async def complaint(running: Running, after: int) -> str:
     """Wait until both lists were asked for again, and a sweep ended with a reason; gives it."""
 
     def reason() -> str:
@@ -71,11 +71,7 @@ async def test_nonsense_is_believed_by_nobody(tmp_path: Path, figures: Callable[
                 sim.set(fault_rate=1.0, faults=(fault,))
                 window = tale.live(5)
                 said = len(await tale.events())
-                if fault == "empty":
-                    reason = await _nothing_concluded_from_empty(tale)
-                else:
-                    bad = len(running.logged("source.swept", complete=False))
-                    reason = await complaint(tale, running, bad)
+                reason = await complaint(running, len(running.logged("source.swept", complete=False)))
                 news = (await tale.events())[said:]
                 assert [each["type"] for each in news if each["subject"] != "source/acme"] == []
                 rows.append((fault, f"{running.memory_mb():.0f} MB", reason[:70]))
@@ -89,17 +85,6 @@ async def test_nonsense_is_believed_by_nobody(tmp_path: Path, figures: Callable[
     figures(f"{', '.join(NONSENSE)}: 0 events, a reason each, {peak_mb - usual_mb:+.0f} MB", rounds=len(rows))
     verdict.check()
     assert peak_mb - usual_mb < MEMORY_MB
-
-
-async def _nothing_concluded_from_empty(tale: Tale) -> str:
-    """An empty list is a list; but with so much missing at once, and no id answered, all of it waits."""
-
-    async def held() -> str:
-        told = await report(tale)
-        return f"held {told['held'] or told['strange']}" if told.get("state") == "held" else ""
-
-    found: str = await wait_until(held, "the hold", 30)
-    return found
 
 
 @pytest.mark.parametrize(("orders", "status"), [(("expire_token", "renew_token"), 401),

@@ -251,13 +251,22 @@ def judge(
     assert 0 < probes <= math.ceil(took_s / REFUSAL_S) + 2
     late = {key: gaps for key, gaps in after.items() if max(gaps) > LONGEST_S}
     assert late == {}
-    for key, gaps in after.items():
-        assert statistics.median(gaps) <= 1.25 * statistics.median(before[key]) + SLACK_S, key
+    usual, now = by_source(before), by_source(after)
+    for name, gaps in now.items():
+        assert statistics.median(gaps) <= 1.25 * statistics.median(usual[name]) + SLACK_S, name
     sent = sum(len(list(host.sim.requests)) for host in found.values())
     sys.stdout.write(
         f"\n20 sources, {sent} requests, 0 over a limit, {probes} probes of the host that refuses\n"
         f"a sweep of the other 18 every {pauses(before)} s while all was well, then every {pauses(after)} s\n"
     )
+
+
+def by_source(phase: dict[Any, list[float]]) -> dict[str, list[float]]:
+    """The pauses between sweeps of a source, of all its lists: of one list alone there are but two."""
+    found: dict[str, list[float]] = {}
+    for (name, _), gaps in phase.items():
+        found.setdefault(name, []).extend(gaps)
+    return found
 
 
 def pauses(phase: dict[Any, list[float]]) -> str:
