@@ -5,6 +5,7 @@ filtered, or waiting with a copy of their own), except the holes, which were und
 dies repeats only what was under way, and reading has no side effect that a stale holder could do harm with.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -129,6 +130,22 @@ class Orders:
         return self.state
 
 
+@dataclass(slots=True)
+class _Held:
+    """What Redis is to have of a source, by what it has answered."""
+
+    opened: Place = field(default_factory=Place)
+    cursor: str = "0-0"
+    settled: str = ""
+    """The batch that was settled last; the next one builds on it."""
+    tried: str = ""
+    """… and the one that may have been settled since."""
+
+    @property
+    def batches(self) -> set[str]:
+        return {self.settled, self.tried}
+
+
 class Queue:
     """The queue of one endpoint, held under `fence`.
 
@@ -142,10 +159,7 @@ class Queue:
         self.endpoint = endpoint
         self.fence = fence
         self._reads = Reads(connection)
-        self._settled: dict[str, str] = {}
-        """Source -> the batch that was settled last; the next one builds on it."""
-        self._tried: dict[str, str] = {}
-        """… and the one that may have been settled since."""
+        self._held: defaultdict[str, _Held] = defaultdict(_Held)
 
     def _four(self, source: str) -> tuple[str, str, str, str]:
         return keys_of(self._keys, source, self.endpoint)
@@ -159,13 +173,16 @@ class Queue:
 
     async def open(self, source: str, *, start: Literal["now", "oldest"]) -> tuple[Place, Recovery]:
         """Find the place in a source's stream, or make one at its end (`now`) or its beginning."""
-        reply = await self._run(
-            _OPEN, [self._keys.place(source, self.endpoint), self._keys.events(source)], [self.fence, start]
-        )
+        reply = await self._open(source, start)
         kept = dict(zip(map(bytes.decode, reply[::2]), map(bytes.decode, reply[1::2]), strict=True))
         place = Place(cursor=kept["cursor"], holes=tuple(kept["holes"].split()), ordinal=int(kept["ordinal"]))
-        self._settled[source] = self._tried[source] = kept.get("batch", "")
+        batch = kept.get("batch", "")
+        self._held[source] = _Held(place, place.cursor, batch, batch)
         return place, recovery_of(kept)
+
+    async def _open(self, source: str, *where: Any) -> Any:
+        keys = [self._keys.place(source, self.endpoint), self._keys.events(source)]
+        return await self._run(_OPEN, keys, [self.fence, *where])
 
     async def recovery(self, source: str) -> Recovery:
         """Read what is to be sent again."""
@@ -242,16 +259,27 @@ class Queue:
         Raises:
             Conflict: the batch before it is not there any more; nothing was written. Open anew.
         """
-        self._tried[source] = batch
-        args: list[Any] = [self.fence, batch, self._settled.get(source, "")]
+        held = self._held[source]
+        held.tried = batch
+        outcomes = tuple(outcomes)
+        reply = await self._settle(source, batch, place, counts, outcomes)
+        if reply == b"GONE":
+            await self._miss(source)
+            reply = await self._settle(source, batch, place, counts, outcomes)
+        if reply == b"LOST":
+            raise self._forgotten(source)
+        held.settled, held.cursor = batch, place.cursor
+
+    async def _settle(
+        self, source: str, batch: str, place: Place, counts: Mapping[str, int], outcomes: Iterable[Outcome]
+    ) -> Any:
+        args: list[Any] = [self.fence, batch, self._held[source].settled]
         args += (place.cursor, place.ordinal, " ".join(place.holes), len(counts))
         for name, by in counts.items():
             args += (name, by)
         for outcome in outcomes:
             args += outcome.args()
-        if await self._run(_SETTLE, self._four(source), args) == b"LOST":
-            raise self._forgotten(source)
-        self._settled[source] = batch
+        return await self._run(_SETTLE, self._four(source), args)
 
     async def check(self, source: str) -> None:
         """See whether what was settled last still stands, also while more is being settled.
@@ -259,15 +287,28 @@ class Queue:
         Raises:
             Conflict: Redis has lost it, and what it said of those events with it. Open anew.
         """
-        before = {self._settled[source], self._tried[source]}
+        held = self._held[source]
+        before = held.batches
         with translated():
             kept: Any = await self._connection.commands.hmget(
                 self._keys.place(source, self.endpoint), ("batch", "cursor")
             )
         batch, cursor = kept
-        known = before | {self._settled[source], self._tried[source]}
-        if cursor is not None and (batch or b"").decode() not in known:
+        if cursor is None and held.batches == before:
+            await self._miss(source)
+        elif cursor is not None and (batch or b"").decode() not in before | held.batches:
             raise self._forgotten(source)
+
+    async def _miss(self, source: str) -> None:
+        # The place itself is gone. Where the stream is as well, all that comes is news: go on as one that has
+        # settled nothing. Else the place is put back to where it was opened: a new one may begin at the end.
+        held, settled = self._held[source], self._held[source].settled
+        if await self.range(source, after="0-0", upto=held.cursor, count=1):
+            place = held.opened
+            await self._open(source, place.cursor, place.ordinal, " ".join(place.holes))
+            raise self._forgotten(source)
+        if held.settled == settled:
+            held.settled = ""
 
     def _forgotten(self, source: str) -> Conflict:
         msg = f"endpoint {self.endpoint}: Redis lost what was last settled of {source}; it begins anew"

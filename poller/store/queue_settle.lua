@@ -3,7 +3,7 @@
 -- ARGV: fence, batch id, the batch it builds on ("" for none), cursor, ordinal, holes, n, then n pairs of
 --       counter and increment, then for each event: done | wait | dead, entry id, score, record
 -- Reply: OK, DONE (this batch was settled before), FENCED, or LOST: the batch before it is not there, so
---        going on would pass over what the server forgot. One that forgot everything is told all anew.
+--        going on would pass over what the server forgot; GONE where the whole place is not.
 local place, waiting, tries, dead = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local held = tonumber(redis.call('HGET', place, 'fence') or '0')
 if tonumber(ARGV[1]) < held then
@@ -13,8 +13,8 @@ local last = redis.call('HGET', place, 'batch') or ''
 if last == ARGV[2] then
   return 'DONE'
 end
-if last ~= ARGV[3] and redis.call('HEXISTS', place, 'cursor') == 1 then
-  return 'LOST'
+if last ~= ARGV[3] then
+  return redis.call('HEXISTS', place, 'cursor') == 1 and 'LOST' or 'GONE'
 end
 -- Nothing is rolled back: whatever could fail has to fail before the first write.
 redis.call('ZCARD', waiting)

@@ -186,16 +186,21 @@ async def test_edge_6_lost_state_repairs_itself(connection: Connection, keys: Ke
 
 @pytest.mark.parametrize("schedule_s", [(0.0, 60.0), (0.0,)], ids=["waiting", "dead"])
 @pytest.mark.parametrize("idle", [False, True], ids=["busy", "idle"])
+@pytest.mark.parametrize("young", [False, True], ids=["kept", "new"])
 async def test_edge_6_a_settlement_that_redis_lost_is_missed(
-    connection: Connection, keys: Keys, schedule_s: tuple[float, ...], idle: bool
+    connection: Connection, keys: Keys, schedule_s: tuple[float, ...], idle: bool, young: bool
 ) -> None:
-    """What Redis forgot of an event after it had its turn is not passed over: the endpoint begins anew."""
+    """What Redis forgot of an event after it had its turn is not passed over: the endpoint begins anew.
+
+    The place of an endpoint that is new may be forgotten too: then it does not begin at the stream's end.
+    """
     place = keys.place("acme", "hook")
     async with (
         receiving(Receiver(script=[200, 500])) as receiver,
-        delivering(connection, keys, receiver.url, schedule_s=schedule_s) as side,
+        delivering(connection, keys, receiver.url, schedule_s=schedule_s, start="now") as side,
     ):
         side.start()
+        await wait_until(lambda: connection.commands.exists(place), "the endpoint's place")
         await side.publish(event(1))
         await attempts(side, 1)
         kept = await connection.commands.hgetall(place)
@@ -203,7 +208,8 @@ async def test_edge_6_a_settlement_that_redis_lost_is_missed(
         await attempts(side, 2)
         async with connection.commands.pipeline(transaction=True) as pipe:
             pipe.delete(*keys_of(keys, "acme", "hook"))
-            pipe.hset(place, mapping=kept)
+            if not young:
+                pipe.hset(place, mapping=kept)
             await pipe.execute()
         if not idle:
             await side.publish(event(3))

@@ -1,4 +1,4 @@
-"""Any life of an endpoint: answers of all kinds, crashes, lost replies, outages and clocks that jump."""
+"""Any life of an endpoint: answers of all kinds, crashes, lost replies and writes, outages, clock jumps."""
 
 import asyncio
 from collections import Counter
@@ -18,10 +18,13 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from waiting import wait_until
 
+from poller.deliver.endpoint import LOOK_EVERY
 from poller.deliver.settings import EndpointSettings
+from poller.errors import Conflict
 from poller.store.connection import Connection
 from poller.store.keys import Keys
 from poller.store.operators import Office
+from poller.store.queue import keys_of
 
 CONCURRENCY = 4
 
@@ -29,6 +32,7 @@ PUBLISH = st.tuples(st.just("publish"), st.lists(st.integers(0, 3), min_size=1, 
 ANSWER = st.tuples(st.just("answer"), st.sampled_from([200, 200, 500, 302, 429, 410]))
 JUMP = st.tuples(st.just("jump"), st.sampled_from([-300, -7, 6, 40, 300]))
 LOSE = st.tuples(st.just("lose"), st.integers(1, 3))
+FORGET = st.tuples(st.just("forget"), st.lists(st.integers(0, 3), max_size=4))
 PLAIN = st.tuples(
     st.sampled_from(["crash", "restart", "breathe", "outage", "enable", "disable", "pass over"]), st.just(0)
 )
@@ -38,8 +42,9 @@ LIFE: list[tuple[str, Any]] = [
 ]  # fmt: skip
 FAULTS: list[tuple[str, Any]] = [
     ("lose", 1), ("lose", 3), ("crash", 0), ("jump", -300), ("jump", 4000), ("outage", 0), ("pass over", 0),
+    ("forget", []), ("forget", [0, 1, 1]),
 ]  # fmt: skip
-LIVES = st.lists(PUBLISH | ANSWER | JUMP | LOSE | PLAIN, min_size=3, max_size=14)
+LIVES = st.lists(PUBLISH | ANSWER | JUMP | LOSE | FORGET | PLAIN, min_size=3, max_size=14)
 
 
 @dataclass
@@ -57,6 +62,8 @@ class World:
     published: list[tuple[str, str]] = field(default_factory=list)
     passable: set[str] = field(default_factory=set)
     """Ids that an operator has let the endpoint pass over, if they were not delivered by then."""
+    forgotten: set[str] = field(default_factory=set)
+    """Ids of which Redis may have forgotten how they ended: they may end once more, and otherwise."""
     crashes: int = 0
     status: int = 200
 
@@ -71,6 +78,34 @@ class World:
         assert endpoint is not None
         seen = endpoint._ticks
         await wait_until(lambda: endpoint._ticks > seen + 1, "the endpoint to look around", timeout_s=20)
+
+    async def forget(self, subjects: list[int]) -> None:
+        """Let Redis lose what is settled while events are published and the endpoint looks around."""
+        commands = self.sound.connection.commands
+        four = keys_of(self.sound.keys, "acme", "hook")
+        kept = [await commands.dump(key) for key in four]
+        await self.live("publish", subjects)
+        await self.breathe()
+        async with commands.pipeline(transaction=True) as pipe:
+            pipe.delete(*four)
+            for key, value in zip(four, kept, strict=True):
+                if value is not None:
+                    pipe.restore(key, 0, value)
+            await pipe.execute()
+        self.forgotten |= {each for each, _ in self.published}
+        await self.settle_down()
+
+    async def settle_down(self) -> None:
+        """Wait until the endpoint has looked at its place; where it finds it lost, it begins anew."""
+        endpoint, task = self.side.endpoint, self.side.task
+        assert endpoint is not None
+        assert task is not None
+        seen = endpoint._ticks + 2 * LOOK_EVERY
+        await wait_until(lambda: task.done() or endpoint._ticks > seen, "two looks", timeout_s=20)
+        if task.done():
+            assert isinstance(task.exception(), Conflict)
+            self.side.fence += 1
+            self.side.start()
 
     async def next_millisecond(self) -> None:
         """Wait until what is published has a place after this moment."""
@@ -97,6 +132,8 @@ class World:
                 self.clock.forward(how)
             case "lose":
                 self.wire.lose = how
+            case "forget":
+                await self.forget(how)
             case "crash":
                 await self.side.kill()
                 self.crashes += 1
@@ -187,20 +224,24 @@ async def check(world: World, keys: Keys, connection: Connection) -> None:
     counts = await world.office.counts("hook", "acme")
     ids, taken, passable = [each for each, _ in world.published], world.taken, world.passable
     letters = await world.office.dead("hook", "acme")
+    unsure = passable | world.forgotten
     dead = {each.meta.id for each in letters}
     assert {each for each, _ in world.answers} <= set(ids), "an id that was never published"
     assert await world.nowhere() <= passable, "an event that is nowhere"
-    assert set(taken) & dead <= passable, "an event that is delivered and dead"
+    assert set(taken) & dead <= unsure, "an event that is delivered and dead"
     assert (counts.waiting, counts.lag, counts.lost) == (0, 0, 0)
     # What was answered when the process died, and then passed over, counts as neither.
-    assert len(set(taken) - passable) <= counts.delivered <= len(taken)
+    assert len(set(taken) - unsure) <= counts.delivered <= len(taken)
     assert len(dead - passable) <= counts.died <= len(dead)
-    assert sum(taken.values()) - len(taken) <= world.crashes * CONCURRENCY, "more repeats than crashes allow"
+    repeats = sum(times - 1 for each, times in taken.items() if each not in world.forgotten)
+    assert repeats <= world.crashes * CONCURRENCY, "more repeats than crashes allow"
     kept = {each.decode() for each in await connection.commands.hkeys(keys.tries("acme", "hook"))}
     assert kept == {each.place for each in letters}, "a record that nobody points at"
     first_time = list(dict.fromkeys(each for each, status in world.answers if status == 200))
     for subject in {each for _, each in world.published}:
-        of_it = [each for each, of in world.published if of == subject and each in taken]
+        of_it = [
+            each for each, of in world.published if of == subject and each in taken.keys() - world.forgotten
+        ]
         assert [each for each in first_time if each in of_it] == of_it, "out of order"
 
 
