@@ -34,7 +34,6 @@ from .letters import (
 from .reads import Reads
 
 KEPT_DEAD_S = 14 * 24 * 3600
-MOST_DEAD = 50_000
 BURIED_AT_ONCE = 500
 ATTEMPTS_KEPT = 1000
 ABANDONED_AFTER_S = 366 * 24 * 3600
@@ -341,7 +340,7 @@ class Queue:
 
     async def sweep(self, source: str, *, now: float) -> int:
         """Bury the dead of 14 days ago; give the number buried."""
-        args = [self.fence, now - KEPT_DEAD_S, MOST_DEAD, BURIED_AT_ONCE, ABANDONED_AFTER_S]
+        args = [self.fence, now - KEPT_DEAD_S, BURIED_AT_ONCE, ABANDONED_AFTER_S]
         return int(await self._run(_SWEEP, self._four(source), args))
 
     async def orders(self) -> Orders:

@@ -94,6 +94,16 @@ async def test_dead_letters_are_buried_after_14_days(
     assert sorted(await connection.commands.hkeys(keys.tries("acme", "hook"))) == [b"2-0", b"3-0"]
 
 
+async def test_however_many_are_dead_none_is_buried_early(
+    queue: Queue, connection: Connection, keys: Keys
+) -> None:
+    """Fourteen days are promised to each: a flood of new ones does not crowd the older ones out."""
+    many = {f"{n}-0": NOW + n / 1000 for n in range(1, 60_001)}
+    await connection.commands.zadd(keys.dead("acme", "hook"), many)
+    assert await queue.sweep("acme", now=NOW + KEPT_DEAD_S - 1) == 0
+    assert await connection.commands.zcard(keys.dead("acme", "hook")) == len(many)
+
+
 async def test_an_abandoned_endpoint_leaves_only_its_place(
     queue: Queue, connection: Connection, keys: Keys
 ) -> None:
