@@ -219,20 +219,19 @@ _PORTS = {"http": 80, "https": 443}
 
 def _host(name: str) -> str:
     """One spelling of a host: it has one budget, however it is written."""
-    name = name.removesuffix(".")
     try:
-        address = ipaddress.ip_address(name)
-    except ValueError:
-        pass
-    else:
-        return f"[{address}]" if address.version == 6 else str(address)
-    if name.isascii():
-        return name
-    try:
-        return idna.encode(name).decode()
+        found = (name if name.isascii() else idna.encode(name).decode()).removesuffix(".")
     except idna.IDNAError as exc:
         msg = f"{name} is no name of a host: {exc}"
         raise ValueError(msg) from exc
+    if "" in found.split("."):
+        msg = f"{name} is no name of a host: nothing stands before or between its dots"
+        raise ValueError(msg)
+    try:
+        address = ipaddress.ip_address(found)
+    except ValueError:
+        return found
+    return f"[{address}]" if address.version == 6 else str(address)
 
 
 def parse_endpoint_url(value: Any) -> SecretStr:

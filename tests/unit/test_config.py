@@ -407,6 +407,7 @@ def test_direct_settings_read_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         ("https://api.close.com:443/", "https://api.close.com"),
         ("https://api.close.com:0443", "https://api.close.com"),
         ("https://api.close.com.", "https://api.close.com"),
+        ("https://api\u3002close.com\u3002", "https://api.close.com"),
         ("http://api.close.com:443", "http://api.close.com:443"),
         ("http://crm.test:0080", "http://crm.test"),
         ("https://Bücher.example", "https://xn--bcher-kva.example"),
@@ -417,3 +418,10 @@ def test_direct_settings_read_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_host_has_one_spelling(written: str, read: str) -> None:
     """The budget is the host's, however its URL is written."""
     assert parse_origin(written) == read
+
+
+@pytest.mark.parametrize("written", ["https://.", "https://api.close.com..", "https://api..close.com"])
+def test_dots_alone_are_no_host(written: str) -> None:
+    """A name with an empty part leads nowhere, and would be one more spelling."""
+    with pytest.raises(ValueError, match="is no name of a host"):
+        parse_origin(written)
