@@ -9,6 +9,7 @@ from driving import Driven, driving
 
 from poller.model import rfc3339
 from poller.simulators import Options, serve
+from poller.store.budget import Budget
 from poller.store.connection import Connection
 from poller.store.keys import Keys
 from poller.watch.poll import Swept
@@ -139,6 +140,20 @@ async def test_a_paused_source_is_left_alone(sim: Any, connection: Connection, k
         driven.ask(do="resume")
         await driven.until(lambda: len(sim.requests) > asked, "the next request")
         assert list(sim.requests)[asked].path == "/api/v1/opportunities"
+
+
+async def test_the_limit_of_a_paused_source_holds(sim: Any, connection: Connection, keys: Keys) -> None:
+    """It sends nothing, and still names the smallest budget of its host to whoever else sends there."""
+    async with driving(connection, keys, sim, limit=50) as driven:
+        driven.ask(do="pause")
+        await driven.until(lambda: driven.reports and driven.reports[-1]["state"] == "paused", "the pause")
+        await connection.commands.delete(keys.blocked("sim", "default"))  # as when it was named too long ago
+        other = Budget(connection, keys, host="sim", egress="default", limit=1000, window_s=60, source="big")
+
+        async def is_named() -> bool:
+            return (await other.usage()).limit == 50
+
+        await driven.until(is_named, "the limit to be named again", within_s=5)
 
 
 async def test_resync_reads_every_detail_again(sim: Any, connection: Connection, keys: Keys) -> None:

@@ -5,14 +5,18 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from processes import inside
 from starlette.types import Receive, Scope, Send
 from waiting import wait_until
 
+from poller.model import dumps
 from poller.simulators import Options, serve
 from poller.simulators.serving import listening
+from poller.store import snapshots
+from poller.store.budget import Budget
 from poller.watch.poll import Swept
 
 EVERY_S, ANSWER_S = 2.0, 10.0
@@ -81,3 +85,29 @@ async def test_a_slow_source_holds_nobody_up(redis_url: str) -> None:
         found = gaps(swept, name, after=first)
         assert len(found) >= 0.4 * 2 * SEEN_S / EVERY_S
         assert max(found) < ANSWER_S
+
+
+async def test_what_a_failover_forgot_of_the_budget_outlives_the_work_that_spent_it(redis_url: str) -> None:
+    """The source's work begins anew and so does its neighbour's: what this replica sent stays counted."""
+    async with serve("drum", options=Options(records=30, seed=3)) as sim:
+        plain = {"kind": "drum", "base_url": sim.url, "token": sim.token, "every": "1h", "details": False}
+        sources = {name: {**plain, "budget": f"{LIMIT}/5m"} for name in ("acme", "bravo")}
+        swept: list[str] = []
+        async with inside(redis_url, swept=lambda name, _: swept.append(name), sources=sources) as (
+            service,
+            connection,
+        ):
+            await wait_until(lambda: all(swept.count(name) >= 2 for name in sources), "the baselines", 20)
+            asked, keys = len(sim.requests), service.keys
+            host = urlsplit(sim.url).netloc
+            await connection.commands.delete(keys.budget(host, "default"), keys.blocked(host, "default"))
+            for worker in service.workers:
+                worker.begin_anew()
+            await snapshots.ask(connection, keys, "bravo", dumps({"do": "poll"}))
+            budget = Budget(connection, keys, host=host, egress="default", limit=LIMIT, window_s=300)
+
+            async def charged() -> int:
+                return sum((await budget.usage()).used.values())
+
+            await wait_until(charged, "the next charge", 20)
+            assert await charged() >= asked

@@ -2,6 +2,8 @@
 
 import asyncio
 import math
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -14,8 +16,11 @@ from poller.store.keys import Keys
 from poller.watch.credit import FREE_SHARE
 from poller.watch.limits import Pause
 from poller.watch.purse import OVERDRAFT, PAGE_S, Purse
+from poller.watch.upstream import Upstream
 
 WINDOW_S, TIMEOUT_S = 60.0, 5.0
+SEVEN_OCLOCK = 1_795_374_000.0
+"""Sun, 22 Nov 2026 19:00:00 GMT."""
 
 
 class Clock:
@@ -40,6 +45,23 @@ def purse(connection: Connection, keys: Keys, clock: Clock, *, limit: int = 40) 
         connection, keys, host="h", egress="default", limit=limit, window_s=WINDOW_S, source="acme"
     )
     return Purse(budget, host="h", limit=limit, window_s=WINDOW_S, timeout_s=TIMEOUT_S, clock=clock)
+
+
+@asynccontextmanager
+async def saying(head: Sequence[str]) -> AsyncIterator[str]:
+    """A host that says this to everything, and does not tell its clock."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        status, *headers = head
+        lines = [f"HTTP/1.1 {status}", "Content-Length: 0", "Connection: close", *headers]
+        writer.write("".join(f"{line}\r\n" for line in [*lines, ""]).encode())
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
 async def used(mine: Purse) -> dict[str, int]:
@@ -119,6 +141,31 @@ async def test_a_block_ends_all_waiting(connection: Connection, keys: Keys, cloc
         await mine.offer("detail")
     assert first.value.retry_after == pytest.approx(30, abs=1)
     assert second.value.retry_after == pytest.approx(30, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("said", "least_s", "most_s"),
+    [
+        (["503 Service Unavailable"], 0, WINDOW_S),
+        (["503 Service Unavailable", "Retry-After: 7"], 6, 7),
+        (["429 Too Many Requests", "Retry-After: Sun, 22 Nov 2026 20:00:00 GMT"], 3590, 3600),
+    ],
+    ids=["503", "503-seconds", "429-date-without-a-clock"],
+)
+async def test_an_answer_that_refuses_stops_the_host(
+    connection: Connection, keys: Keys, clock: Clock, said: list[str], least_s: float, most_s: float
+) -> None:
+    """Over the wire: 429 and 503 stop all requests to the host, for Retry-After or to the period's end."""
+    mine = purse(connection, keys, clock)
+    async with saying(said) as url:
+        upstream = Upstream(base_url=url, auth={}, timeout_s=TIMEOUT_S, now=lambda: SEVEN_OCLOCK)
+        with pytest.raises(Limited):
+            await upstream.get("/api", ticket=await mine.ticket("sweep", 3))
+        await upstream.close()
+    with pytest.raises(Limited) as stopped:
+        await mine.ticket("sweep", 1)
+    assert stopped.value.retry_after is not None
+    assert least_s < stopped.value.retry_after <= most_s
 
 
 async def test_to_stop_ends_a_wait_for_the_budget(connection: Connection, keys: Keys, clock: Clock) -> None:
