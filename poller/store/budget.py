@@ -101,18 +101,22 @@ class Granted:
     def __init__(self) -> None:
         self.payer = secrets.token_hex(8)
         self.takes = 0
-        self._live: deque[tuple[float, tuple[str, ...]]] = deque()
+        self._live: deque[tuple[float, int, tuple[str, ...]]] = deque()
 
     def note(self, ends: float, ids: tuple[str, ...], *, takes: int) -> None:
         """Remember a grant until `ends` (monotonic seconds); it was the server's so many-th to us."""
         self.takes = max(self.takes, takes)
         self._forget()
-        self._live.append((ends, ids))
+        self._live.append((ends, takes, ids))
+
+    def has(self, takes: int) -> bool:
+        """Tell whether one of these was the so many-th: if another is now, the server has forgotten it."""
+        return takes <= self.takes and any(takes == number for _, number, _ in self._live)
 
     def live(self) -> list[str]:
         """The charges that still count."""
         self._forget()
-        return [member for _, ids in self._live for member in ids]
+        return [member for _, _, ids in self._live for member in ids]
 
     def _forget(self) -> None:
         now = time.monotonic()
@@ -163,7 +167,7 @@ class Budget:
         token = secrets.token_hex(8)
         asked = [cls, n, cost, max(1, round(deadline_s * 1000)), token]
         match await self._take(asked):
-            case [b"grant", count, given, probe, takes]:
+            case [b"grant", count, given, probe, takes] if not self._granted.has(takes):
                 ids = tuple(f"{token}/{i}/{given.decode()}/{cost}" for i in range(count))
                 self._granted.note(ends, ids, takes=takes)
                 return Grant(ids, probe=bool(probe))
@@ -178,7 +182,8 @@ class Budget:
     async def _take(self, asked: Sequence[Any]) -> list[Any]:
         rule, mine = [self._source, self._limit, self._window_ms], self._granted
         reply = await self._run("take", *rule, *asked, mine.payer, mine.takes)
-        if reply[0] == b"lost":
+        # The second: asked before a neighbour's grant that was lost when the server heard of it.
+        if reply[0] == b"lost" or (reply[0] == b"grant" and mine.has(reply[-1])):
             await self._run("restore", *rule, mine.payer, mine.takes, *mine.live())
             reply = await self._run("take", *rule, *asked, mine.payer, mine.takes)
         return list(reply)

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 import time_machine
+from badwire import BadWire
 from faultproxy import fault_proxy
 from realserver import RealServer
 from waiting import wait_until
@@ -369,6 +370,23 @@ async def test_what_redis_forgot_is_charged_again_by_whoever_asks_next(
         await _restore(connection, keys, before)
         await refused(of(connection, source, limit=10, granted=had), "confirm")
         assert (await of(connection, limit=10).usage()).used == {"confirm": 10}
+
+
+async def test_a_take_that_was_on_its_way_gets_nothing_of_what_redis_forgot(
+    connection: Connection, keys: Keys
+) -> None:
+    """Asked before a neighbour's grant and heard after it was lost, it is given the same units in vain."""
+    had = Granted()
+    await granted(of(connection, limit=10, granted=had), "confirm", 2)
+    before = await _dump(connection, keys)
+    stop = BadWire(connection).stop("other")
+    waiting = asyncio.create_task(refused(of(connection, "other", limit=10, granted=had), "confirm", 8))
+    await stop.held.wait()
+    await granted(of(connection, limit=10, granted=had), "confirm", 8)
+    await _restore(connection, keys, before)
+    stop.go_on()
+    await waiting
+    await refused(of(connection, limit=10, granted=had), "confirm")
 
 
 async def test_a_store_that_lost_everything_is_told_too(connection: Connection) -> None:
