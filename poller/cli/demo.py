@@ -58,6 +58,8 @@ async def _demo(*, pace: float, most: int, seed: int, as_json: bool) -> None:
             )
             ears = Ears(serving=[lambda page: screen.print(f"The page: {page}\n")])
             await run_service(_settings(folder, crm.url, crm.token, url, secret), ears=ears, stop=stop)
+    if audience.left_by:
+        raise audience.left_by
     audience.bow(screen)
 
 
@@ -101,6 +103,8 @@ class Audience:
         self._ids: set[str] = set()
         self._twice = 0
         self._refused = 0
+        self.left_by: BrokenPipeError | None = None
+        """Whoever read what is printed is gone, as `head` after ten lines."""
         self.app = Starlette(routes=[Route("/hooks", self._hear, methods=["POST"])])
 
     async def _hear(self, request: Request) -> Response:
@@ -117,12 +121,19 @@ class Audience:
     def _note(self, event: dict[str, Any], body: bytes) -> None:
         self._twice += event["id"] in self._ids
         self._ids.add(event["id"])
+        try:
+            self._show(event, body)
+        except BrokenPipeError as exc:
+            self.left_by = exc
+            self._stop.set()
+        if self._most and len(self._ids) >= self._most:
+            self._stop.set()
+
+    def _show(self, event: dict[str, Any], body: bytes) -> None:
         if self._as_json:
             say(body.decode())
         else:
             self._screen.print(event_line(event, ("✓ verified", "green")))
-        if self._most and len(self._ids) >= self._most:
-            self._stop.set()
 
     def bow(self, screen: Console) -> None:
         """Say what was seen, and what to do next."""

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import shutil
 import signal
 import stat
@@ -302,6 +303,16 @@ def test_demo_prints_data_alone_as_json(tmp_path: Path) -> None:
     assert len(events) >= 2
     assert {event["source"] for event in events} == {"/drum/demo"}
     assert "delivered and verified" in done.stderr
+
+
+def test_demo_ends_when_its_reader_goes(tmp_path: Path) -> None:
+    """`demo --json | head -1` is over soon after its first line, without a traceback."""
+    demo = f"{shlex.quote(sys.executable)} -m poller demo --json --pace 20"
+    told = subprocess.check_output(
+        f"{demo} 2>said | head -n 1", shell=True, cwd=tmp_path, text=True, timeout=60
+    )
+    assert json.loads(told)["source"] == "/drum/demo"
+    assert "Traceback" not in (tmp_path / "said").read_text()
 
 
 def test_every_command_takes_config_and_help(capsys: pytest.CaptureFixture[str]) -> None:
