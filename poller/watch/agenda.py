@@ -214,7 +214,7 @@ class Agenda:
         else:
             self._turns += 1
             self._owed = max(0, self._owed - FIRST_ROUND)
-        gap_s = self.round.read(choice.subject, now=now, changed=changed)
+        gap_s = self.round.read(choice.subject, now=now, changed=changed, prompted=choice.first)
         if changed and gap_s is not None:
             self._observe(gap_s / 2)
 

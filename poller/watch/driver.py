@@ -273,8 +273,6 @@ class Driver:
         ticket = await self._purse.offer("detail")
         if isinstance(ticket, float):
             return ticket
-        if choice.first:
-            self._roster.hint(subject)
         before = desk.events
         try:
             await self._poll.detail(*subject, ticket)

@@ -27,7 +27,8 @@ _ROUNDS = 4
 """EM steps at each fit: it goes on from the last one, so few are enough and keep the prior smooth."""
 _DOUBT_S = 6 * 3600.0
 """Watched bursts without a further change that are taken for granted, so that few say little."""
-
+_LASTS_S = 1200.0
+"""A burst before anything was seen (anchors/polling.md §3b)."""
 _SURE = 2.0
 """Deviations by which further changes must exceed chance: bursts that are none cost 2 % of the mean."""
 
@@ -46,6 +47,8 @@ class Habit:
     """How often it begins to change, per second, as now believed."""
     changed_at: float = -math.inf
     """When its last change was found."""
+    left: float = 1.0
+    """How much of a burst goes on after that: less where the change may have been there for long."""
 
     @property
     def cell(self) -> Cell:
@@ -166,21 +169,31 @@ class Bursts:
         parts = zip(self.extra, pairwise(EDGES_S), strict=True)
         return min(20.0, sum(extra * (end - start) for extra, (start, end) in parts))
 
-    def note(self, rate: float, *, since_s: float, gap_s: float, changed: bool) -> float:
+    def left(self, gap_s: float) -> float:
+        """How much of a burst goes on where a look after `gap_s` found a change: anywhere in it."""
+        parts = [*zip(self.extra, pairwise(EDGES_S), strict=True)]
+        further = sum(extra * (end - start) for extra, (start, end) in parts)
+        lasts_s = _LASTS_S
+        if further:
+            lasts_s = sum(extra * (end**2 - start**2) / 2 for extra, (start, end) in parts) / further
+        return lasts_s / gap_s * -math.expm1(-gap_s / lasts_s) if gap_s > 0 else 1.0
+
+    def note(self, rate: float, *, since_s: float, gap_s: float, changed: bool, left: float = 1.0) -> float:
         """A look `gap_s` seconds after the last one, that one `since_s` after a change.
 
-        Gives how much of a change is the record's own, 0 to 1; the rest belongs to the burst.
+        Gives how much of a change is the record's own, 0 to 1; the rest belongs to the burst, of which
+        that change had left `left`.
         """
         parts = overlaps(since_s, since_s + gap_s)
         if not parts or gap_s <= 0:
             return 1.0
         own = rate * gap_s
-        total = own + sum(self.extra[part] * spent for part, spent in parts)
+        total = own + sum(left * self.extra[part] * spent for part, spent in parts)
         for part, spent in parts:
-            self._spent[part] += spent
+            self._spent[part] += left * spent
             self._usual[part] += rate * spent
             if changed:
-                self._found[part] += (rate + self.extra[part]) * spent / total
+                self._found[part] += (rate + left * self.extra[part]) * spent / total
         self._learn(parts)
         return own / total
 

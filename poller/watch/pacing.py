@@ -133,26 +133,21 @@ class Round:
             self.population.leave(unit.habit)
             self._unqueue(subject, unit)
 
-    def hint(self, subject: Subject, *, now: float) -> None:
-        """Its row has changed: whoever works on it may go on."""
-        unit = self._units.get(subject)
-        if unit is not None:
-            unit.habit.changed_at = now
-            self._unqueue(subject, unit)
-            self._single[subject] = None
+    def read(self, subject: Subject, *, now: float, changed: bool, prompted: bool = False) -> float | None:
+        """Its detail was read; gives the seconds since it was last read, None for the first time.
 
-    def read(self, subject: Subject, *, now: float, changed: bool) -> float | None:
-        """Its detail was read; gives the seconds since it was last read, None for the first time."""
+        `prompted`: because its row had just changed, or somebody asked; what is found then is new.
+        """
         unit = self._units.get(subject)
         if unit is None:
             return None
         gap_s, habit, fresh = max(0.0, now - unit.read_at), unit.habit, unit.fresh
         if not fresh:
-            since_s = unit.read_at - habit.changed_at
-            own = self.bursts.note(habit.rate, since_s=max(0.0, since_s), gap_s=gap_s, changed=changed)
+            since_s = max(0.0, unit.read_at - habit.changed_at)
+            own = self.bursts.note(habit.rate, since_s=since_s, gap_s=gap_s, changed=changed, left=habit.left)
             self.population.note(habit, gap_s=gap_s, seen=own if changed else 0.0)
         if changed:
-            habit.changed_at = now
+            habit.changed_at, habit.left = now, 1.0 if prompted else self.bursts.left(gap_s)
         self._unqueue(subject, unit)
         self.unread -= fresh
         unit.read_at, unit.fresh = now, False
@@ -220,9 +215,9 @@ class Round:
         """The value of one record that is judged by itself."""
         age_s = now - unit.read_at
         value = unit.habit.rate * (1 + self.bursts.further) * self._aged(age_s, late_s)
-        since_s = unit.read_at - unit.habit.changed_at
+        since_s = max(0.0, unit.read_at - unit.habit.changed_at)
         if 0 < value < math.inf and since_s < EDGES_S[-1]:
-            value += self._burst(max(0.0, since_s), age_s)
+            value += unit.habit.left * self._burst(since_s, age_s)
         return value
 
     def _burst(self, since_s: float, age_s: float) -> float:

@@ -93,11 +93,6 @@ class Roster:
         for subject in listed - mine:
             self._round.add(subject, now=desk.now())
 
-    def hint(self, subject: Subject) -> None:
-        """A record's row has changed, or somebody asked for it."""
-        if subject in self._round:
-            self._round.hint(subject, now=self._desk.now())
-
     def told(self) -> dict[str, Any]:
         """How many records there are, how many were never read, and when the oldest was (Unix seconds)."""
         return {"records": len(self._round), "unread": self._round.unread, "oldest_at": self._round.oldest()}

@@ -3,11 +3,9 @@
     python tests/bench/schedule.py [--days 20] [--seeds 1] [--warm 0.33] [--mixed] [--only TEXT]
 
 The bound is (Σ√(wλc))² / (2BΣwλ): nobody does better under Poisson who knows every rate and no moment
-(anchors/polling.md §3b). Nobody knows the rates: `learner` is the bound of who knows only the population
-that a record's rate is drawn from and has seen what happened so far (numerically, by Bayes), and so the
-least that any policy can reach. In sessions changes come in clusters, and less than 1 is possible: how much
-less, `told all` shows, our rule for who knows every rate and how sessions go, and is told at each reading
-whether one goes on.
+(anchors/polling.md §3b). Nobody knows the rates: `learner` is the same rule by Bayes for who knows the
+population that rates are drawn from and how sessions go, and is told at each reading how many changes or
+sessions the record has had; ours has only what its readings show. In sessions less than 1 is possible.
 
 Details alone: 500 records, 0.5 requests a second, 0.2 changes of a record a day; the first third of the
 time (`--warm`) is for learning and not counted. Mixed: two lists and their details at 0.8 requests a second,
@@ -64,10 +62,6 @@ def rates(population: str, count: int, rng: random.Random) -> list[float]:
     return [PER_DAY / DAY_S * POPULATIONS[population](rng) for _ in range(count)]
 
 
-Span = tuple[float, float]
-"""A session's first change and its last."""
-
-
 def poisson(rate: float, until: float, rng: random.Random) -> list[float]:
     """Moments of change, independent of each other."""
     at, found = 0.0, []
@@ -76,26 +70,25 @@ def poisson(rate: float, until: float, rng: random.Random) -> list[float]:
     return found
 
 
-def alone(rate: float, until: float, rng: random.Random) -> tuple[list[float], list[Span]]:
-    """Changes without sessions."""
-    return poisson(rate, until, rng), []
+def alone(rate: float, until: float, rng: random.Random) -> tuple[list[float], list[float]]:
+    """Each change is a session of its own."""
+    found = poisson(rate, until, rng)
+    return found, found
 
 
-def sessions(rate: float, until: float, rng: random.Random) -> tuple[list[float], list[Span]]:
-    """As many changes, in clusters."""
-    found, spans = [], []
-    for begin in poisson(rate / (1 + FURTHER), until, rng):
+def sessions(rate: float, until: float, rng: random.Random) -> tuple[list[float], list[float]]:
+    """As many changes, in clusters; and the first one of each."""
+    found, begins = [], poisson(rate / (1 + FURTHER), until, rng)
+    for begin in begins:
         at = begin
         while at < until:
             found.append(at)
             if rng.random() < 1 / (1 + FURTHER):
                 break
             at += rng.expovariate(1 / APART_S)
-        spans.append((begin, at))
-    return sorted(found), spans
+    return sorted(found), begins
 
 
-NAMES = ("round robin", "proportional", "told all", "poller")
 PROCESSES = {"Poisson": alone, "sessions": sessions}
 
 
@@ -107,10 +100,13 @@ class Unit:
     cost: int
     weight: float
     changes: list[float]
-    spans: list[Span] = field(default_factory=list)
+    begins: list[float]
+    """Its sessions."""
     read_to: int = 0
     list: str = ""
     """For a list its name; empty for a detail."""
+    records: Sequence[int] = ()
+    """For a list the unit of whose row each change is."""
 
 
 @dataclass
@@ -185,56 +181,105 @@ class Proportional:
         heapq.heappush(self._due, (now + self._intervals[unit], unit))
 
 
-class ToldAll:
+class Learner:
     """Each when its value, weight × 2 ∫ s λ(s) ds ÷ cost over its age, reaches one price for all.
 
-    λ(s) is exact: every rate is known, how sessions go too, and at each reading whether one goes on. The
-    price is moved until what is due and what may be spent are the same.
+    λ(s) is what is to be expected by Bayes: the population that rates are drawn from is known, and how
+    sessions go; how many sessions of a record there were so far; whether one goes on as readings show it.
+    The price is moved until what is due and what may be spent are the same.
     """
 
     LASTS_S = APART_S * (1 + FURTHER)
     """A session that goes on, on average."""
+    OVER_S = 20 * APART_S
+    """After so long without a change a session is over."""
 
-    def __init__(self, units: Sequence[Unit], per_s: float) -> None:
+    def __init__(self, units: Sequence[Unit], per_s: float, draws: Sequence[float], further: float) -> None:
         self._units = units
+        self._further = further
+        self._draws = [each / (1 + self._further) for each in draws]
+        """Sessions per second, each of as many records."""
+        self._rates: dict[tuple[int, int], float] = {}
         roots = sum(math.sqrt(unit.weight * unit.rate * unit.cost) for unit in units)
         self._price = (roots / per_s) ** 2
-        self._starts = [sorted(begin for begin, _ in unit.spans) for unit in units]
-        self._ends = [sorted(end for _, end in unit.spans) for unit in units]
-        self._sessions = any(unit.spans for unit in units)
-        """Without any the first price is exact."""
         self._late: list[float] = []
+        self._believed: dict[int, tuple[float, float]] = {}
         rng = random.Random(1)
-        self._due = [(rng.random() * self._interval_s(unit, 0), at) for at, unit in enumerate(units)]
+        self._due = [(rng.random() * self._interval_s(at, 0.0, 0.0), at) for at in range(len(units))]
         heapq.heapify(self._due)
 
     def next(self, now: float) -> int:
         due, unit = heapq.heappop(self._due)
-        if self._sessions:
-            self._late.append((now - due) / self._interval_s(self._units[unit], 0))
+        self._late.append((now - due) / self._interval_s(unit, now, 0.0))
         if len(self._late) == len(self._units):
             self._price *= 1 + min(0.2, max(-0.2, statistics.fmean(self._late)))
             self._late.clear()
         return unit
 
     def read(self, unit: int, now: float, found: int) -> None:
-        going = bisect_right(self._starts[unit], now) - bisect_right(self._ends[unit], now)
-        heapq.heappush(self._due, (now + self._interval_s(self._units[unit], going), unit))
+        going = self._going(unit, now, found) if self._further else 0.0
+        heapq.heappush(self._due, (now + self._interval_s(unit, now, going), unit))
 
-    def _interval_s(self, unit: Unit, going: int) -> float:
+    def _begins(self, unit: int, now: float) -> float:
+        """Sessions per second."""
+        mine = self._units[unit]
+        if mine.list:
+            return mine.rate / (1 + self._further)
+        days = round(now / DAY_S * 4)
+        seen = bisect_right(mine.begins, now)
+        if (seen, days) not in self._rates:
+            self._rates[seen, days] = expected(self._draws, seen, days * DAY_S / 4)
+        return self._rates[seen, days]
+
+    def _going(self, unit: int, now: float, found: int) -> float:
+        """How many sessions are to be expected to go on."""
+        mine = self._units[unit]
+        return self._of_rows(mine, now) if mine.list else self._of_detail(unit, now, found > 0)
+
+    def _of_rows(self, mine: Unit, now: float) -> float:
+        """A list is read so often that its rows tell the moments of their changes, about."""
+        last = dict[int, float]()
+        for at in range(mine.read_to - 1, -1, -1):
+            if mine.changes[at] < now - self.OVER_S:
+                break
+            last.setdefault(mine.records[at], mine.changes[at])
+        silent = (FURTHER * math.exp((changed - now) / APART_S) for changed in last.values())
+        return sum(each / (1 + each) for each in silent)
+
+    def _of_detail(self, unit: int, now: float, changed: bool) -> float:
+        """From whether it has changed since the last reading."""
+        was, at = self._believed.get(unit, (0.0, 0.0))
+        begins = self._begins(unit, now)
+        usual = begins * FURTHER * APART_S
+        going = usual + (was - usual) * math.exp((at - now) * (1 / self.LASTS_S + begins))
+        silent = was * math.exp((at - now) / APART_S)
+        quiet = silent + (1 - was) * math.exp((at - now) * begins)
+        belief = (going - silent) / (1 - quiet) if changed else silent / quiet
+        self._believed[unit] = belief, now
+        return belief
+
+    def _interval_s(self, unit: int, now: float, going: float) -> float:
         """After how long its value reaches the price, while so many of its sessions go on."""
-        price, rate, tau = self._price * unit.cost / unit.weight, unit.rate, self.LASTS_S
-        usual = rate / (1 + FURTHER) * FURTHER * APART_S if unit.spans else 0.0
-        more = 2 * tau * (going - usual) / APART_S
+        mine, tau, begins = self._units[unit], self.LASTS_S, self._begins(unit, now)
+        price, rate = self._price * mine.cost / mine.weight, begins * (1 + self._further)
+        more = 2 * tau * (going - begins * self._further * APART_S) / APART_S
         if not more:
             return math.sqrt(price / rate)
-        low, high = 0.0, 2 * math.sqrt(price * (1 + FURTHER) / rate)
+        low, high = 0.0, 2 * math.sqrt(price * (1 + self._further) / rate)
         for _ in range(25):
             middle = (low + high) / 2
             fades = math.exp(-middle / tau)
             value = rate * middle**2 + more * (tau * (1 - fades) - middle * fades)
             low, high = (low, middle) if value > price else (middle, high)
         return high
+
+
+def expected(draws: Sequence[float], seen: int, past_s: float) -> float:
+    """The mean of rates, of which one was drawn, after so many events in so many seconds."""
+    logs = [seen * math.log(each) - each * past_s for each in draws]
+    top = max(logs)
+    weights = [math.exp(each - top) for each in logs]
+    return sum(map(float.__mul__, weights, draws)) / sum(weights)
 
 
 class OurDetails:
@@ -256,8 +301,8 @@ class OurDetails:
 class OurAgenda:
     """Lists and details in one queue; a changed row's detail is read next."""
 
-    def __init__(self, units: Sequence[Unit], rows: dict[str, list[int]]) -> None:
-        self._units, self._rows = units, rows
+    def __init__(self, units: Sequence[Unit]) -> None:
+        self._units = units
         self._lists = {unit.list: at for at, unit in enumerate(units) if unit.list}
         self.agenda = Agenda.of(self._lists, every_s=EVERY_S, max_age_s=MAX_AGE_S, details=True)
         last = {("", str(at)): -float(at + 1) for at, unit in enumerate(units) if not unit.list}
@@ -278,9 +323,8 @@ class OurAgenda:
         if mine.list:
             self.agenda.begun(mine.list, now=now)
             self.agenda.swept(mine.list, complete=True, cost=mine.cost, records=1000, changed=found)
-            for record in self._rows[mine.list][mine.read_to - found : mine.read_to]:
+            for record in mine.records[mine.read_to - found : mine.read_to]:
                 self._urgent[("", str(record))] = now
-                self.agenda.round.hint(("", str(record)), now=now)
         else:
             self._urgent.pop(self._choice.subject, None)
             self.agenda.read(self._choice, now=now, changed=found > 0)
@@ -317,56 +361,35 @@ def bound(units: Sequence[Unit], per_s: float) -> float:
     return roots**2 / (2 * per_s * sum(unit.weight * unit.rate for unit in units))
 
 
-def learner(population: str, units: Sequence[Unit], span: tuple[float, float], rng: random.Random) -> float:
-    """The bound of who must learn the rates of details, ÷ the bound: the mean over the time that counts."""
-    draws = sorted(rates(population, 200 * QUANTILES, rng))[100::200]
-    least = sum(math.sqrt(unit.weight * unit.rate * unit.cost) for unit in units) ** 2
-    found = []
-    begin, end = span
-    for part in range(6):
-        past_s = begin + (end - begin) * (part + 0.5) / 6
-        believed: dict[int, float] = {}
-        spent = late = 0.0
-        for unit in units:
-            mean = unit.rate
-            if not unit.list:
-                seen = bisect_right(unit.changes, past_s)
-                if seen not in believed:
-                    logs = [seen * math.log(each) - each * past_s for each in draws]
-                    weights = [math.exp(each - max(logs)) for each in logs]
-                    believed[seen] = sum(map(float.__mul__, weights, draws)) / sum(weights)
-                mean = believed[seen]
-            root = math.sqrt(unit.weight * mean * unit.cost)
-            spent += root
-            late += unit.weight * unit.rate * unit.cost / root
-        found.append(late * spent / least)
-    return statistics.mean(found)
-
-
-def details_only(population: str, process: str, until: float, seed: int) -> list[Unit]:
-    """500 records."""
+def lives(population: str, process: str, until: float, seed: int, sizes: dict[str, int] | None) -> list[Unit]:
+    """500 details; or lists of such sizes, and the details of what is in them."""
     rng = random.Random(f"{population}/{process}/{seed}")
-    return [
-        Unit(rate, 1, 1.0, *PROCESSES[process](rate, until, rng)) for rate in rates(population, RECORDS, rng)
-    ]
-
-
-def mixed(
-    population: str, process: str, until: float, seed: int, sizes: dict[str, int]
-) -> tuple[list[Unit], dict[str, list[int]]]:
-    """Two lists and the details of what is in them; for each list whose row changes, in order."""
-    rng = random.Random(f"{population}/{process}/{seed}")
-    units, rows = [], {}
+    if not sizes:
+        return details(rates(population, RECORDS, rng), process, until, rng)
+    units: list[Unit] = []
     for name, count in sizes.items():
         mine = rates(population, count, rng)
-        lives = [PROCESSES[process](rate, until, rng) for rate in mine]
-        happened = sorted((moment, record) for record, life in enumerate(lives) for moment in life[0])
+        rows = [PROCESSES[process](rate, until, rng) for rate in mine]
+        happened = sorted((moment, record) for record, life in enumerate(rows) for moment in life[0])
         first = len(units) + 1
-        rows[name] = [first + record for _, record in happened]
-        moments, spans = [moment for moment, _ in happened], [span for life in lives for span in life[1]]
-        units.append(Unit(sum(mine), math.ceil(count / PAGE) + 1, SWEEP_WEIGHT, moments, spans, list=name))
-        units += [Unit(rate, 1, 1.0, *PROCESSES[process](rate, until, rng)) for rate in mine]
-    return units, rows
+        units.append(
+            Unit(
+                sum(mine),
+                math.ceil(count / PAGE) + 1,
+                SWEEP_WEIGHT,
+                [moment for moment, _ in happened],
+                [],
+                list=name,
+                records=[first + record for _, record in happened],
+            )
+        )
+        units += details(mine, process, until, rng)
+    return units
+
+
+def details(mine: Sequence[float], process: str, until: float, rng: random.Random) -> list[Unit]:
+    """One for each rate."""
+    return [Unit(rate, 1, 1.0, *PROCESSES[process](rate, until, rng)) for rate in mine]
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,14 +399,11 @@ class Contest:
     process: str
     what: str
     least: float
-    floor: float | None
-    """The least for who must learn the rates, ÷ `least`."""
     told: dict[str, Told]
 
     def show(self) -> None:
         """One block, as soon as it is done."""
-        note = f"; a learner's is {self.floor:.2f} ×" if self.floor else ""
-        print(f"\n{self.process}, {self.what}: the bound is {self.least:.0f} s{note}")
+        print(f"\n{self.process}, {self.what}: the bound is {self.least:.0f} s")
         for name, each in self.told.items():
             print(
                 f"  {name:<22}{each.mean / self.least:>6.2f} × {each.percentile(0.95):>8.0f} s p95"
@@ -398,54 +418,38 @@ class Contest:
         cells = [
             f"{each.mean / self.least:.2f} / {each.percentile(0.95):,.0f}" for each in self.told.values()
         ]
-        floor = f"{self.floor:.2f}" if self.floor else "–"
-        return " | ".join(["", self.process, self.what, f"{self.least:.0f} s", floor, *cells, ""]).strip()
+        return " | ".join(["", self.process, self.what, f"{self.least:.0f} s", *cells, ""]).strip()
 
 
-def contest_details(population: str, process: str, until: float, warm: float, seeds: int) -> Contest:
-    """Details alone, over all seeds."""
-    told = {name: Told() for name in NAMES}
-    leasts, floors = [], []
-    for seed in range(1, seeds + 1):
-        units = details_only(population, process, until, seed)
-        leasts.append(bound(units, PER_S))
-        floors.append(learner(population, units, (warm, until), random.Random(seed)))
-        policies: list[Policy] = [*others(units, PER_S), OurDetails(units)]
-        for into, policy in zip(told.values(), policies, strict=True):
-            into.add(run(policy, units, until=until, per_s=PER_S, warm=warm))
-    floor = statistics.mean(floors) if process == "Poisson" else None
-    return Contest(process, population, statistics.mean(leasts), floor, told)
-
-
-def others(units: Sequence[Unit], per_s: float) -> tuple[Policy, Policy, Policy]:
-    """In turn, by the known rate, and by all that can be known."""
-    return InTurn(units), Proportional(units, per_s), ToldAll(units, per_s)
-
-
-def contest_mixed(population: str, process: str, until: float, warm: float, sizes: dict[str, int]) -> Contest:
-    """Sweeps and details out of one budget."""
-    units, rows = mixed(population, process, until, 1, sizes)
-    policies: list[Policy] = [*others(units, MIXED_PER_S), OurAgenda(units, rows)]
-    told = {
-        name: run(each, units, until=until, per_s=MIXED_PER_S, warm=warm)
-        for name, each in zip(NAMES, policies, strict=True)
-    }
-    what = f"{population}, {' + '.join(map(str, sizes.values()))}"
-    floor = learner(population, units, (warm, until), random.Random(1)) if process == "Poisson" else None
-    return Contest(process, what, bound(units, MIXED_PER_S), floor, told)
+def contest(
+    population: str, process: str, sizes: dict[str, int] | None, given: argparse.Namespace
+) -> Contest:
+    """One population over all seeds: details alone, or with the sweeps of lists of such sizes."""
+    until, per_s = given.days * DAY_S, MIXED_PER_S if sizes else PER_S
+    told, leasts = dict[str, Told](), []
+    for seed in range(1, given.seeds + 1):
+        units = lives(population, process, until, seed, sizes)
+        leasts.append(bound(units, per_s))
+        draws = sorted(rates(population, 200 * QUANTILES, random.Random(1)))[100::200]
+        policies: dict[str, Policy] = {
+            "round robin": InTurn(units),
+            "proportional": Proportional(units, per_s),
+            "learner": Learner(units, per_s, draws, further=FURTHER if process == "sessions" else 0.0),
+            "poller": OurAgenda(units) if sizes else OurDetails(units),
+        }
+        for name, policy in policies.items():
+            told.setdefault(name, Told()).add(
+                run(policy, units, until=until, per_s=per_s, warm=until * given.warm)
+            )
+    what = f"{population}, {' + '.join(map(str, sizes.values()))}" if sizes else population
+    return Contest(process, what, statistics.mean(leasts), told)
 
 
 def contests(given: argparse.Namespace) -> Iterator[Contest]:
     """Every process and population."""
-    until = given.days * DAY_S
-    warm = until * given.warm
-    for process, population in product(PROCESSES, POPULATIONS):
-        if given.only not in f"{process} {population}":
-            continue
-        if given.mixed:
-            yield from (contest_mixed(population, process, until, warm, sizes) for sizes in SIZES)
-        else:
-            yield contest_details(population, process, until, warm, given.seeds)
+    for process, population, sizes in product(PROCESSES, POPULATIONS, SIZES if given.mixed else [None]):
+        if given.only in f"{process} {population}":
+            yield contest(population, process, sizes, given)
 
 
 def main() -> None:
@@ -460,9 +464,10 @@ def main() -> None:
     done = []
     for each in contests(given):
         each.show()
-        done.append(each.row)
-    print(f"\n| changes | population | bound | learner | {' | '.join(NAMES)} |\n|{'---|' * 8}")
-    print("\n".join(done))
+        done.append(each)
+    heads = ["changes", "population", "bound", *done[0].told]
+    print(f"\n| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
+    print("\n".join(each.row for each in done))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import multiprocessing
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import cycle
@@ -138,8 +138,10 @@ def look(sweeps: int) -> Sample:
     return Sample(sweeps, time.monotonic(), pages * 4096 / 1e6, len(asyncio.all_tasks()), descriptors)
 
 
-async def soak(given: Settings, *, sweeps: int, events: int) -> Told:
-    """Run the service until it has swept and told so often."""
+async def soak(
+    given: Settings, *, sweeps: int, events: int, progress: Callable[[Told], None] | None = None
+) -> Told:
+    """Run the service until it has swept and told so often; `progress` hears of each sample."""
     told, stop, page = Told(), asyncio.Event(), list[str]()
     step = max(1, sweeps // SAMPLES)
 
@@ -147,6 +149,8 @@ async def soak(given: Settings, *, sweeps: int, events: int) -> Told:
         told.sweeps += 1
         if told.sweeps % step == 0:
             told.samples.append(look(told.sweeps))
+            if progress:
+                progress(told)
         if told.sweeps >= sweeps and told.events >= events:
             stop.set()
 
@@ -176,7 +180,7 @@ async def soak(given: Settings, *, sweeps: int, events: int) -> Told:
     return told
 
 
-def run(*, sweeps: int, events: int, rate: float) -> Told:
+def run(*, sweeps: int, events: int, rate: float, progress: Callable[[Told], None] | None = None) -> Told:
     """The processes around it, and the soak."""
     log.configure(level="error", secrets=())
     context = multiprocessing.get_context("spawn")
@@ -185,7 +189,7 @@ def run(*, sweeps: int, events: int, rate: float) -> Told:
     around.start()
     try:
         given = settings(server.url, *ready.get(timeout=60))
-        return asyncio.run(soak(given, sweeps=sweeps, events=events))
+        return asyncio.run(soak(given, sweeps=sweeps, events=events, progress=progress))
     finally:
         around.terminate()
         around.join()
@@ -204,6 +208,17 @@ def words(told: Told) -> str:
     )
 
 
+def show(told: Told) -> None:
+    """How far it is, on stderr."""
+    now = told.samples[-1]
+    print(
+        f"{now.at - told.samples[0].at:,.0f} s: {told.sweeps:,} sweeps, {told.events:,} events, "
+        f"{told.delivered:,} delivered, {now.rss_mb:.1f} MB, {now.tasks} tasks, "
+        f"{now.descriptors} descriptors",
+        file=sys.stderr,
+    )
+
+
 def main() -> None:
     """Soak, and print."""
     parser = argparse.ArgumentParser()
@@ -211,7 +226,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=100_000)
     parser.add_argument("--rate", type=float, default=200.0, help="changes of the account a second")
     given = parser.parse_args()
-    print(words(run(sweeps=given.sweeps, events=given.events, rate=given.rate)))
+    print(words(run(sweeps=given.sweeps, events=given.events, rate=given.rate, progress=show)))
 
 
 if __name__ == "__main__":

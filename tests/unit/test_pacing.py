@@ -96,6 +96,33 @@ def test_sessions_are_learned_and_chance_is_not() -> None:
     assert calm.further < 0.02
 
 
+def test_a_change_that_may_be_old_leaves_little_of_its_burst() -> None:
+    """Found after hours, most bursts are over; what is found then does not hide that bursts exist."""
+    rng, prompt, late = random.Random(1), Bursts(), Bursts()
+    for _ in range(4000):
+        prompt.note(GUESS_PER_S, since_s=0.0, gap_s=300.0, changed=rng.random() < 0.4)
+        left = late.left(7200.0)
+        goes_on = rng.random() < left
+        late.note(GUESS_PER_S, since_s=0.0, gap_s=300.0, changed=goes_on and rng.random() < 0.4, left=left)
+    shares = [prompt.left(gap_s) for gap_s in (0.0, 60.0, 600.0, 7200.0)]
+    assert shares[0] == 1.0
+    assert shares == sorted(shares, reverse=True)
+    assert shares[-1] < 0.1
+    assert late.further > prompt.further / 3
+
+
+def test_what_a_changed_row_led_to_is_followed_up_sooner() -> None:
+    """Of two that were found changed, the one whose row had just changed is read again first."""
+    made, now = a_round(2), 10_000.0
+    for _ in range(2000):
+        made.bursts.note(GUESS_PER_S, since_s=0.0, gap_s=300.0, changed=True)
+    made.read(subject(0), now=now, changed=True, prompted=False)
+    made.read(subject(1), now=now, changed=True, prompted=True)
+    found = made.next(now + 60.0)
+    assert found is not None
+    assert found[0] == subject(1)
+
+
 def test_a_change_within_a_burst_is_not_the_records_own() -> None:
     """The fifth edit of one afternoon says next to nothing about how often such afternoons come."""
     bursts = Bursts()
@@ -139,7 +166,6 @@ def test_nothing_grows_older_than_its_greatest_age() -> None:
     """A record at its greatest age goes before whatever is livelier."""
     made = Round(every_s=1.0, max_age_s=100.0)
     made.load({subject(1): 1000.0, subject(2): 1190.0}, unread_at=0.0)
-    made.hint(subject(2), now=1195.0)
     found = made.next(1200.0)
     assert found is not None
     assert (found[0], found[1]) == (subject(1), math.inf)
