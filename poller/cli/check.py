@@ -14,7 +14,6 @@ from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from poller.app.wiring import redis_url
@@ -30,7 +29,7 @@ from poller.web.words import plural
 
 from .check_source import Step, Tell, look_at_source
 from .connect import Store, patience
-from .output import clean, show_json
+from .output import Screen, clean, show_json
 from .root import EXIT_UNAVAILABLE, EXIT_UNWELL, ConfigOption, JsonOption, app, open_settings
 
 RESOLVE_S = 10.0
@@ -83,7 +82,7 @@ async def checked(settings: Settings, tell: Tell) -> None:
 
 
 def _line() -> Callable[[Step], None]:
-    screen = Console(highlight=False, soft_wrap=True)
+    screen = Screen()
 
     def show(step: Step) -> None:
         line = Text.assemble((f"{step.state:<8}", _STYLES[step.state]), f"{step.step}: {clean(step.said)}")

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -19,7 +18,7 @@ from poller.config import Settings
 from poller.simulators import Options, serve
 from poller.simulators.serving import listening
 
-from .output import event_line, say
+from .output import Screen, event_line, say
 from .root import ConfigOption, app
 from .webhooks import fresh_secret
 
@@ -45,7 +44,7 @@ def demo(
 
 async def _demo(*, pace: float, most: int, seed: int, as_json: bool) -> None:
     secret, stop = fresh_secret(), asyncio.Event()
-    screen = Console(highlight=False, soft_wrap=True, stderr=as_json)
+    screen = Screen(stderr=as_json)
     audience = Audience(secret, screen, stop, most, as_json=as_json)
     with tempfile.TemporaryDirectory(prefix="poller-demo-") as folder:
         async with (
@@ -92,9 +91,7 @@ def _settings(folder: str, crm: str, token: str, receiver: str, secret: str) -> 
 class Audience:
     """The receiver: verifies, prints, and counts what came twice."""
 
-    def __init__(
-        self, secret: str, screen: Console, stop: asyncio.Event, most: int, *, as_json: bool
-    ) -> None:
+    def __init__(self, secret: str, screen: Screen, stop: asyncio.Event, most: int, *, as_json: bool) -> None:
         self._secret = secret
         self._screen = screen
         self._stop = stop
@@ -135,7 +132,7 @@ class Audience:
         else:
             self._screen.print(event_line(event, ("✓ verified", "green")))
 
-    def bow(self, screen: Console) -> None:
+    def bow(self, screen: Screen) -> None:
         """Say what was seen, and what to do next."""
         seen = len(self._ids)
         screen.print(

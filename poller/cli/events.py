@@ -7,7 +7,6 @@ from fnmatch import fnmatchcase
 from typing import Annotated, TypeAlias
 
 import typer
-from rich.console import Console
 
 from poller.config import parse_duration
 from poller.errors import SettingsError, StoreUnavailable
@@ -17,7 +16,7 @@ from poller.store.streams import Streams
 
 from .completing import event_types, source_names
 from .connect import Store, demand_known, patience, with_store
-from .output import event_line, say, tell, warn
+from .output import Screen, event_line, say, tell, warn
 from .root import ConfigOption, app
 
 NEWEST = 50
@@ -85,7 +84,7 @@ def _json_line(entry: Entry) -> None:
 
 
 def _lines() -> Show:
-    screen = Console(highlight=False, soft_wrap=True)
+    screen = Screen()
     return lambda entry: screen.print(event_line(loads(entry.event.body)))
 
 

@@ -93,6 +93,17 @@ def _flat(text: str) -> str:
     return clean(text).replace("\n", "\\n")
 
 
+class Screen(Console):
+    """Lines as wide as they are; where its reader is gone, a BrokenPipeError as `say` gives it."""
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(highlight=False, soft_wrap=True, stderr=stderr)
+
+    def on_broken_pipe(self) -> None:
+        """Rich calls this while it handles the error, and would raise SystemExit in whoever prints."""
+        raise  # noqa: PLE0704
+
+
 def _stderr() -> Console:
     return Console(stderr=True, highlight=False)
 

@@ -305,13 +305,14 @@ def test_demo_prints_data_alone_as_json(tmp_path: Path) -> None:
     assert "delivered and verified" in done.stderr
 
 
-def test_demo_ends_when_its_reader_goes(tmp_path: Path) -> None:
-    """`demo --json | head -1` is over soon after its first line, without a traceback."""
-    demo = f"{shlex.quote(sys.executable)} -m poller demo --json --pace 20"
+@pytest.mark.parametrize(("how", "lines", "last"), [("--json", 1, "/drum/demo"), ("", 6, "source/demo")])
+def test_demo_ends_when_its_reader_goes(tmp_path: Path, how: str, lines: int, last: str) -> None:
+    """`demo | head` is over soon after those lines, without a traceback."""
+    demo = f"{shlex.quote(sys.executable)} -m poller demo {how} --pace 20"
     told = subprocess.check_output(
-        f"{demo} 2>said | head -n 1", shell=True, cwd=tmp_path, text=True, timeout=60
+        f"{demo} 2>said | head -n {lines}", shell=True, cwd=tmp_path, text=True, timeout=60
     )
-    assert json.loads(told)["source"] == "/drum/demo"
+    assert last in told.splitlines()[-1]
     assert "Traceback" not in (tmp_path / "said").read_text()
 
 
