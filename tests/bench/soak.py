@@ -1,7 +1,7 @@
 """The whole service in accelerated time: memory per 10,000 sweeps, tasks and descriptors, after warm-up.
 
-    python tests/bench/soak.py [--sweeps 10000] [--events 100000]      about a quarter of an hour
-    python tests/bench/soak.py --sweeps 100000 --events 1000000        the full form, some hours
+    python tests/bench/soak.py [--sweeps 10000] [--events 100000]                  about ten minutes
+    python tests/bench/soak.py --sweeps 100000 --events 1000000 --rate 380         the full form, 45 minutes
 
 The service (sources, delivery, HTTP side, metrics) is alone in this process; the account that changes, the
 receiver and Valkey are others. The account keeps its size: what grows is ours.
