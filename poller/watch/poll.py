@@ -242,7 +242,8 @@ class Poll:
             mine.shown_at = run.started if run.whole else mine.shown_at
             mine.clear_at = run.started if run.steady or not mine.clear_at else mine.clear_at
         mine.swept_at, mine.cursor, mine.recheck = run.started, run.cursor or mine.cursor, False
-        mine.top = run.top
+        # A sweep that lacked known records, or showed one twice, may have lacked new ones below its highest.
+        mine.top = max(run.top, mine.highest) if mine.clear_at == run.started else run.top
         if not mine.baselined:
             mine.baselined = True
             mine.top = self._desk.top(run.kind)

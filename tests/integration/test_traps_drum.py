@@ -206,6 +206,17 @@ async def test_trap_13_only_an_id_above_the_highest_is_created(connection: Conne
         assert entry.type == "drum.opportunity.created"
 
 
+async def test_trap_13_an_id_below_one_that_was_just_created_is_not(connection: Connection) -> None:
+    """One below the newest, hidden while that was told, has become visible later (contract §5)."""
+    async with drum(connection, records=20) as (sim, watched):
+        (hidden,) = sim.orders.create_opportunity(name="Hidden at first")
+        sim.orders.archive(int(hidden.subject.partition("/")[2]))
+        (newest,) = sim.orders.create_opportunity(name="New")
+        assert await watched.cycle() == [("drum.opportunity.created", newest.subject)]
+        sim.orders.restore(int(hidden.subject.partition("/")[2]))
+        assert await watched.cycle() == [("drum.opportunity.appeared", hidden.subject)]
+
+
 async def test_trap_14_lost_is_learned_from_the_dates_of_the_detail_view(connection: Connection) -> None:
     """A status does not tell its type: one record of each is read, and each change is confirmed by id."""
     async with drum(connection, records=20) as (sim, watched):
