@@ -19,7 +19,7 @@ Rounds = Callable[[int, int], int]
 
 
 @pytest.mark.fault(1)
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 async def test_kill_9_at_random_moments(
     tmp_path: Path, ground: Cluster | None, rounds: Rounds, figures: Figures
 ) -> None:
@@ -38,7 +38,7 @@ async def test_kill_9_at_random_moments(
 
 
 @pytest.mark.fault(3)
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 async def test_kill_9_of_the_server_too(
     tmp_path: Path, ground: Cluster | None, rounds: Rounds, figures: Figures
 ) -> None:
@@ -65,7 +65,7 @@ async def test_kill_9_of_the_server_too(
 
 
 @pytest.mark.fault(2)
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 async def test_lost_replies_of_redis(
     tmp_path: Path, real_server: RealServer, redis_url: str, rounds: Rounds, figures: Figures
 ) -> None:
