@@ -159,7 +159,7 @@ async def test_a_death_is_taken_over_within_the_lease_and_a_second(
 
 
 @pytest.mark.fault(6)
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(7200)
 async def test_a_leader_that_slept_past_its_lease_commits_nothing(
     tmp_path: Path, redis_url: str, real_server: RealServer, rounds: Rounds, figures: Figures
 ) -> None:

@@ -310,7 +310,7 @@ def test_demo_ends_when_its_reader_goes(tmp_path: Path, how: str, lines: int, la
     """`demo | head` is over soon after those lines, without a traceback."""
     demo = f"{shlex.quote(sys.executable)} -m poller demo {how} --pace 20"
     told = subprocess.check_output(
-        f"{demo} 2>said | head -n {lines}", shell=True, cwd=tmp_path, text=True, timeout=60
+        f"{demo} 2>said | head -n {lines}", shell=True, cwd=tmp_path, text=True, timeout=100
     )
     assert last in told.splitlines()[-1]
     assert "Traceback" not in (tmp_path / "said").read_text()
