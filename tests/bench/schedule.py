@@ -205,20 +205,25 @@ class Learner:
         self._late: list[float] = []
         self._believed: dict[int, tuple[float, float]] = {}
         rng = random.Random(1)
-        self._due = [(rng.random() * self._interval_s(at, 0.0, 0.0), at) for at in range(len(units))]
-        heapq.heapify(self._due)
+        due = [(rng.random() * self._interval_s(at, 0.0, 0.0), at) for at in range(len(units))]
+        self._lists = sorted(each for each in due if units[each[1]].list)
+        """Read when they are due; the details around them a little sooner or later."""
+        self._due = sorted(each for each in due if not units[each[1]].list)
 
     def next(self, now: float) -> int:
+        if self._lists and self._lists[0][0] <= now:
+            return heapq.heappop(self._lists)[1]
         due, unit = heapq.heappop(self._due)
         self._late.append((now - due) / self._interval_s(unit, now, 0.0))
-        if len(self._late) == len(self._units):
+        if len(self._late) == RECORDS:
             self._price *= 1 + min(0.2, max(-0.2, statistics.fmean(self._late)))
             self._late.clear()
         return unit
 
     def read(self, unit: int, now: float, found: int) -> None:
         going = self._going(unit, now, found) if self._further else 0.0
-        heapq.heappush(self._due, (now + self._interval_s(unit, now, going), unit))
+        into = self._lists if self._units[unit].list else self._due
+        heapq.heappush(into, (now + self._interval_s(unit, now, going), unit))
 
     def _begins(self, unit: int, now: float) -> float:
         """Sessions per second."""
