@@ -108,14 +108,21 @@ async def log_in(page: Tab, token: str = TOKEN) -> None:
     await page.click("Log in", role="button")
 
 
-async def until(page: Tab, text: str, *, within_s: float = 30.0) -> None:
-    """Load the page anew until it says something."""
+async def until(page: Tab, pattern: str, *, within_s: float = 30.0) -> None:
+    """Load the page anew until it says something; print what it says where that never comes."""
+    said = ""
 
     async def says() -> bool:
+        nonlocal said
         await page.page.reload()
-        return text in await page.text()
+        said = await page.text()
+        return bool(re.search(pattern, said))
 
-    await wait_until(says, f"the page says {text!r}", within_s)
+    try:
+        await wait_until(says, f"the page says {pattern!r}", within_s)
+    except pytest.fail.Exception:
+        print(said)
+        raise
 
 
 async def test_first_run(redis_url: str) -> None:
@@ -205,15 +212,17 @@ async def test_disable_enable_and_resend(redis_url: str) -> None:
         assert "0 events touched" in " ".join((await page.text()).split())
         await page.click("Disable", role="button")
         await until(page, "an operator disabled it")
+        await page.go("/events?type=poller.webhook.*")
+        await until(page, "poller.webhook.disabled")  # whoever serves it looks for orders once a second
+        await page.go("/webhooks/billing")
         first, second, *_ = opportunities(here.crm)
         here.crm.orders.update(first, amount="101.00")
         here.crm.orders.update(second, amount="102.00")
-        await until(page, "waiting: 2 events")
+        await until(page, r"waiting: [23] events")  # a read that blocked may have passed over the notice
         assert here.receiver.got == []
         await page.click("Enable…")
         said = " ".join((await page.text()).split())
-        assert "waiting for it: 2 events" in said
-        assert "2 events touched" in said
+        assert re.search(r"waiting for it: ([23]) events.* \1 events touched", said)
         await page.click("Enable", role="button")
         await wait_until(lambda: len(here.receiver.got) >= 2, "both events", 15)
         await until(page, "everything is delivered")
