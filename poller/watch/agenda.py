@@ -1,18 +1,20 @@
 """What one source does next: which list to sweep, or which record's detail to read. Pure.
 
-Sweeps and details stand in one queue by their value (see pacing). Before it goes what was asked for at
-once, then records whose row has changed; these wait for a sweep that is due once they have cost as much
-as it does, so that a thousand of them do not hide the next win. Details that are older than they may be
-wait for one likewise: where the budget does not suffice for their age, lists are read all the same.
+Sweeps and details stand in one queue by their value (see pacing). A list is worth more for as long as
+somebody goes on changing rows of it; how long that is, its own rows show. Before that queue goes what was
+asked for at once, then records whose row has changed; these wait for a sweep that is due once they have
+cost as much as it does, so that a thousand of them do not hide the next win. Details that are older than
+they may be wait for one likewise: where the budget does not suffice for their age, lists are read all the
+same.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from .credit import Demand
-from .habits import DAY_S, GUESS_PER_S
+from .habits import DAY_S, EDGES_S, GUESS_PER_S, Bursts
 from .pacing import Round, Subject, turns, worth
 
 SWEEP_WEIGHT = 25.0
@@ -30,6 +32,8 @@ OVERDUE = 3
 three quarters of the pace, and a list is read however many more it would need."""
 SETTLED = 0.2
 """How much the newest of a row of measurements counts."""
+CROWD = 20
+"""More rows than these at once are an import and not people at work: they say nothing of what follows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,13 +80,46 @@ class ListState:
     failures: int = 0
     seen: float = 0.0
     """Rows that changed, faded by age."""
+    begun: float = 0.0
+    """Of these the ones that do not go on with a burst."""
     over_s: float = 0.0
     records: int = 0
+    bursts: Bursts = field(default_factory=Bursts)
+    lively: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Row -> when it was last seen to have changed, and how much of a burst went on then."""
+    extra: float = 0.0
+    """Further changes of those rows per second."""
 
     @property
     def rate(self) -> float:
         """Changes of its rows per second, as now believed."""
-        return (self.seen + 1) / (self.over_s + 1 / (GUESS_PER_S * max(1, self.records)))
+        return self._believed(self.seen)
+
+    @property
+    def rate_now(self) -> float:
+        """The same since the last sweep: more while somebody is at work on some rows, else less."""
+        return self._believed(self.begun) + self.extra
+
+    def _believed(self, seen: float) -> float:
+        return (seen + 1) / (self.over_s + 1 / (GUESS_PER_S * max(1, self.records)))
+
+    def note(self, changed: Collection[str]) -> None:
+        """The last sweep showed that these rows have changed since the one before."""
+        now, gap_s = self.began_at, self.period_s
+        if gap_s <= 0:
+            return
+        usual, begun = self._believed(self.begun) / max(1, self.records), float(len(changed))
+        for row, (at, left) in self.lively.items():
+            since_s, again = now - gap_s - at, row in changed
+            own = self.bursts.note(usual, since_s=since_s, gap_s=gap_s, changed=again, left=left)
+            begun -= 1 - own if again else 0.0
+        fade = 0.5 ** (gap_s / FADE_S)
+        self.seen, self.begun = self.seen * fade + len(changed), self.begun * fade + begun
+        self.over_s = self.over_s * fade + gap_s
+        if len(changed) <= CROWD:
+            self.lively |= dict.fromkeys(changed, (now, self.bursts.left(gap_s)))
+        self.lively = {row: each for row, each in self.lively.items() if now - each[0] < EDGES_S[-1]}
+        self.extra = sum(left * self.bursts.extra_at(now - at) for at, left in self.lively.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +204,7 @@ class Agenda:
             age_s = now - mine.began_at
             if age_s < self._least_s(mine):
                 continue
-            value = SWEEP_WEIGHT * mine.rate * age_s**2 / mine.cost
+            value = SWEEP_WEIGHT * mine.rate_now * age_s**2 / mine.cost
             if value > top:
                 best, top = Choice("sweep", (kind, ""), mine.cost, first=False), value
         return best, top
@@ -191,7 +228,7 @@ class Agenda:
         mine.asked, mine.began_at = False, now
         self._hurried = self._turns = 0
 
-    def swept(self, kind: str, *, complete: bool, cost: int, records: int, changed: int) -> None:
+    def swept(self, kind: str, *, complete: bool, cost: int, records: int, changed: Collection[str]) -> None:
         """A sweep has ended; one that failed is tried with one request at first."""
         mine = self.lists[kind]
         mine.failures = 0 if complete else mine.failures + 1
@@ -202,9 +239,8 @@ class Agenda:
         first, mine.records = mine.records == 0, records
         if first:
             return
-        fade = 0.5 ** (mine.period_s / FADE_S)
-        mine.seen, mine.over_s = mine.seen * fade + changed, mine.over_s * fade + mine.period_s
-        for _ in range(min(changed, 20)):
+        mine.note(changed)
+        for _ in range(min(len(changed), CROWD)):
             self._observe(mine.period_s / 2)
 
     def read(self, choice: Choice, *, now: float, changed: bool) -> None:

@@ -197,7 +197,7 @@ class Driver:
             reason=told.reason or None,
             pages=told.pages,
             records=told.records,
-            changed=told.changed,
+            changed=len(told.changed),
             events=told.events,
             suspects=told.suspects,
             ms=round((told.ended - told.started) * 1000),

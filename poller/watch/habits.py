@@ -178,6 +178,10 @@ class Bursts:
             lasts_s = sum(extra * (end**2 - start**2) / 2 for extra, (start, end) in parts) / further
         return lasts_s / gap_s * -math.expm1(-gap_s / lasts_s) if gap_s > 0 else 1.0
 
+    def extra_at(self, since_s: float) -> float:
+        """Further changes per second, so long after one."""
+        return next((each for each, end in zip(self.extra, EDGES_S[1:], strict=True) if since_s < end), 0.0)
+
     def note(self, rate: float, *, since_s: float, gap_s: float, changed: bool, left: float = 1.0) -> float:
         """A look `gap_s` seconds after the last one, that one `since_s` after a change.
 

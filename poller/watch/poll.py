@@ -5,7 +5,7 @@ What a valid page shows stands. A page that fails ends the sweep, and then nothi
 
 from collections.abc import Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import xxhash
 
@@ -47,7 +47,8 @@ class Swept:
     reason: str = ""
     pages: int = 0
     records: int = 0
-    changed: int = 0
+    changed: set[str] = field(default_factory=set)
+    """Ids of rows that are new or another."""
     events: int = 0
     suspects: int = 0
     cost: int = 0
@@ -161,7 +162,7 @@ class Poll:
         if told.complete and not (run.doubtful or run.turned or run.arrivals):
             desk.clean.add(name)
         told.pages, told.records = told.pages + run.pages, len(run.seen)
-        told.changed += run.changed + len(run.pending)
+        told.changed |= run.changed | {each.record_id for each in run.pending}
         run.steady = run.steady and run.total in (None, len(run.seen))
         return run
 

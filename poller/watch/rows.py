@@ -40,7 +40,7 @@ class Run:
     """A page that was said to be unchanged has rows that never were taken."""
     cost: int = 0
     """What it cost, in requests, or in what the API counts instead."""
-    changed: int = 0
+    changed: set[str] = field(default_factory=set)
     pending: list[Pending] = field(default_factory=list)
     came: int = 0
     """How many ids were above the highest known."""
@@ -109,7 +109,7 @@ class Rows:
                 run.arrivals[row.record_id] = page.ended
             else:
                 self._new(run, ledger, page, row)
-        run.changed += len(ledger)
+        run.changed.update(*ledger.records.values())
         await self._desk.commit(ledger)
 
     async def _siblings(self, kind: Kind, ids: Sequence[str]) -> set[str]:

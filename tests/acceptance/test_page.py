@@ -109,7 +109,7 @@ async def log_in(page: Tab, token: str = TOKEN) -> None:
 
 
 async def until(page: Tab, pattern: str, *, within_s: float = 30.0) -> None:
-    """Load the page anew until it says something; print what it says where that never comes."""
+    """Load the page anew until it says something."""
     said = ""
 
     async def says() -> bool:
@@ -120,9 +120,8 @@ async def until(page: Tab, pattern: str, *, within_s: float = 30.0) -> None:
 
     try:
         await wait_until(says, f"the page says {pattern!r}", within_s)
-    except pytest.fail.Exception:
-        print(said)
-        raise
+    except pytest.fail.Exception as exc:
+        pytest.fail(f"{exc}; it says\n{said}")
 
 
 async def test_first_run(redis_url: str) -> None:

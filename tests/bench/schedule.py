@@ -327,9 +327,10 @@ class OurAgenda:
         mine = self._units[unit]
         if mine.list:
             self.agenda.begun(mine.list, now=now)
-            self.agenda.swept(mine.list, complete=True, cost=mine.cost, records=1000, changed=found)
-            for record in mine.records[mine.read_to - found : mine.read_to]:
-                self._urgent[("", str(record))] = now
+            changed = {str(record) for record in mine.records[mine.read_to - found : mine.read_to]}
+            self.agenda.swept(mine.list, complete=True, cost=mine.cost, records=1000, changed=changed)
+            for record in changed:
+                self._urgent["", record] = now
         else:
             self._urgent.pop(self._choice.subject, None)
             self.agenda.read(self._choice, now=now, changed=found > 0)

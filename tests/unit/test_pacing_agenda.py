@@ -1,12 +1,13 @@
 """What a source does next: sweeps and details in one queue, what goes first, and what it all comes to."""
 
+import random
 import statistics
 from dataclasses import dataclass
 
 import pytest
 
-from poller.watch.agenda import FIRST_ROUND, LONGEST_RETRY_S, Agenda, Choice
-from poller.watch.habits import DAY_S
+from poller.watch.agenda import CROWD, FIRST_ROUND, LONGEST_RETRY_S, Agenda, Choice
+from poller.watch.habits import DAY_S, EDGES_S
 
 EVERY_S = 5.0
 START = 1_000_000.0
@@ -17,7 +18,7 @@ def agenda(records: int = 100, *, details: bool = True, read: bool = True) -> Ag
     made = Agenda.of(["opportunity", "project"], every_s=EVERY_S, max_age_s=DAY_S, details=details)
     for kind in made.lists:
         made.begun(kind, now=START)
-        made.swept(kind, complete=True, cost=3, records=records, changed=0)
+        made.swept(kind, complete=True, cost=3, records=records, changed=())
     at = {("opportunity", str(n)): START - 200 * n / records if read else 0.0 for n in range(1, records + 1)}
     made.round.load(at, unread_at=START - 200)
     return made
@@ -46,7 +47,7 @@ def course(made: Agenda, *, seconds: int, per_s: float = 0.8, begin: int = 0) ->
             found.spent[choice.what] += choice.cost
             if choice.what == "sweep":
                 made.begun(choice.subject[0], now=now)
-                made.swept(choice.subject[0], complete=True, cost=3, records=100, changed=0)
+                made.swept(choice.subject[0], complete=True, cost=3, records=100, changed=())
                 found.gaps[choice.subject[0]] += [made.lists[choice.subject[0]].period_s]
             else:
                 made.read(choice, now=now, changed=False)
@@ -61,7 +62,7 @@ def test_every_list_is_swept_at_once_at_the_start() -> None:
         choice = made.next(START, ())
         assert choice == Choice("sweep", (kind, ""), 2, first=True)
         made.begun(kind, now=START)
-        made.swept(kind, complete=True, cost=2, records=5, changed=0)
+        made.swept(kind, complete=True, cost=2, records=5, changed=())
     assert made.next(START, ()) is None
 
 
@@ -85,7 +86,9 @@ def test_a_changed_row_is_read_next_but_not_for_ever() -> None:
         order.append(choice.what)
         if choice.what == "sweep":
             made.begun(choice.subject[0], now=now)
-            made.swept(choice.subject[0], complete=True, cost=3, records=100, changed=50)
+            made.swept(
+                choice.subject[0], complete=True, cost=3, records=100, changed={str(n) for n in range(50)}
+            )
         else:
             urgent.pop(choice.subject)
             made.read(choice, now=now, changed=True)
@@ -103,7 +106,7 @@ def test_the_first_round_of_details_has_its_part() -> None:
     """However lively the lists, details that were never read get one request of three."""
     made = agenda(2000, read=False)
     for mine in made.lists.values():
-        mine.seen, mine.over_s = 1000.0, 100.0
+        mine.seen, mine.begun, mine.over_s = 1000.0, 1000.0, 100.0
     found = course(made, seconds=1000).spent
     assert found["detail"] >= 0.9 * found["sweep"] / FIRST_ROUND
 
@@ -123,7 +126,7 @@ def test_nothing_grows_older_than_max_age_where_the_pace_suffices() -> None:
     """However lively the lists, a detail is read at `max_age` at the latest."""
     made = agenda()
     for mine in made.lists.values():
-        mine.seen, mine.over_s = 10_000.0, 100.0
+        mine.seen, mine.begun, mine.over_s = 10_000.0, 10_000.0, 100.0
     made.round.max_age_s = 300.0
     course(made, seconds=300)
     assert course(made, begin=300, seconds=1700).oldest_s < 310
@@ -135,7 +138,7 @@ def test_what_is_foretold_is_what_happens(max_age_s: float) -> None:
     made = agenda(read=False)
     made.round.max_age_s = max_age_s
     for mine in made.lists.values():
-        mine.seen, mine.over_s = 1000.0, 1000.0 / mine.rate
+        mine.seen, mine.begun, mine.over_s = 1000.0, 1000.0, 1000.0 / mine.rate
     course(made, seconds=500)
     told, found = made.outlook(0.8), course(made, begin=500, seconds=1000)
     for kind, interval_s in told.sweeps_s.items():
@@ -149,7 +152,7 @@ def test_a_list_that_cannot_be_read_is_tried_for_one_request_and_less_often() ->
     for _ in range(10):
         for kind in made.lists:
             made.begun(kind, now=START)
-            made.swept(kind, complete=False, cost=1, records=0, changed=0)
+            made.swept(kind, complete=False, cost=1, records=0, changed=())
     assert made.failing
     assert made.next(START + LONGEST_RETRY_S - 1, {("opportunity", "1"): START}) is None
     choice = made.next(START + LONGEST_RETRY_S, ())
@@ -177,6 +180,37 @@ def test_twice_the_pace_is_half_the_delay() -> None:
     at_best = made.outlook(1e9).delay_s
     assert at_best == pytest.approx(EVERY_S / 2)
     assert made.outlook(0.0).delay_s is None
+
+
+def worked_on(made: Agenda, *, sweeps: int, seed: int = 1) -> float:
+    """Rows that are changed some times within minutes; gives when the last sweep began."""
+    rng, busy = random.Random(seed), set[str]()
+    for turn in range(1, sweeps + 1):
+        busy = {row for row in busy if rng.random() < 0.8}
+        if rng.random() < 0.02:
+            busy.add(str(rng.randrange(100)))
+        made.begun("opportunity", now=START + 30 * turn)
+        changed = {row for row in busy if rng.random() < 0.5}
+        made.swept("opportunity", complete=True, cost=3, records=100, changed=changed)
+    return START + 30 * sweeps
+
+
+def test_a_list_is_swept_sooner_while_somebody_works_on_its_rows() -> None:
+    """That changes follow each other is learned from its rows; it wears off, and an import is none."""
+    made = agenda(details=False)
+    at = worked_on(made, sweeps=3000)
+    mine = made.lists["opportunity"]
+
+    def after(changed: set[str], seconds: float) -> float:
+        made.begun("opportunity", now=at + seconds)
+        made.swept("opportunity", complete=True, cost=3, records=100, changed=changed)
+        return mine.rate_now
+
+    quiet = after(set(), EDGES_S[-1])
+    assert quiet < mine.rate
+    assert after({"7"}, EDGES_S[-1] + 30) > 3 * quiet
+    assert after(set(), 2 * EDGES_S[-1] + 60) == pytest.approx(quiet, rel=0.1)
+    assert after({str(n) for n in range(CROWD + 1)}, 2 * EDGES_S[-1] + 90) < 3 * quiet
 
 
 def test_what_was_observed_is_half_of_what_was_between() -> None:
