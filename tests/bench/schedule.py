@@ -35,7 +35,9 @@ RECORDS, PER_S = 500, 0.5
 MIXED_PER_S, PAGE = 0.8, 100
 SIZES = ({"opportunity": 500, "project": 300}, {"opportunity": 2000, "project": 1000})
 WARM = 1 / 3
-EVERY_S, MAX_AGE_S = 30.0, DAY_S
+EVERY_S, MIXED_EVERY_S, MAX_AGE_S = 30.0, 5.0, DAY_S
+"""Beside lists of 500 the least time between two sweeps is set lower than the default of 30 s, which would
+bind: to nobody else it applies."""
 FURTHER, APART_S = 3.0, 300.0
 """Further changes of a session on average, and how far apart on average."""
 QUANTILES = 400
@@ -309,7 +311,7 @@ class OurAgenda:
     def __init__(self, units: Sequence[Unit]) -> None:
         self._units = units
         self._lists = {unit.list: at for at, unit in enumerate(units) if unit.list}
-        self.agenda = Agenda.of(self._lists, every_s=EVERY_S, max_age_s=MAX_AGE_S, details=True)
+        self.agenda = Agenda.of(self._lists, every_s=MIXED_EVERY_S, max_age_s=MAX_AGE_S, details=True)
         last = {("", str(at)): -float(at + 1) for at, unit in enumerate(units) if not unit.list}
         self.agenda.round.load(last, unread_at=0.0)
         self._urgent: dict[tuple[str, str], float] = {}
