@@ -1,7 +1,7 @@
 """One host, three sources on it of which one fails, two replicas: never refused, and nothing left unused.
 
-The limiter is that of the API, 300 in 5 minutes with windows on the clock, ten times as fast. The long form
-also holds the detection delay against what the bench's virtual clock predicts for the very same changes.
+The limiter is that of the API, 300 in 5 minutes with windows on the clock, ten times as fast. The detection
+delay is held against what the bench's virtual clock predicts for the very same changes; of a few it is rough.
 """
 
 import asyncio
@@ -151,13 +151,15 @@ def predicted(
     entries: list[Any], ids: dict[str, list[str]], *, start: float, seconds: float, per_s: float
 ) -> dict[bool, float]:
     """The bench's schedule over the very same changes: the mean delay of rows and of details."""
-    units, rows, homes = [], {}, {}
+    units: list[schedule.Unit] = []
+    rows: dict[str, list[int]] = {kind: [] for kind in ids}
+    homes: dict[str, int] = {}
     for kind, records in ids.items():
-        units.append(schedule.Unit(1.0, math.ceil(len(records) / 100), 1.0, [], list=kind))
-        rows[kind] = []
+        cost = math.ceil(len(records) / 100)
+        units.append(schedule.Unit(1.0, cost, 1.0, [], [], list=kind, records=rows[kind]))
         for record in records:
             homes[f"{kind}/{record}"] = len(units)
-            units.append(schedule.Unit(1.0, 1, 1.0, []))
+            units.append(schedule.Unit(1.0, 1, 1.0, [], []))
     lists = {unit.list: unit for unit in units if unit.list}
     for entry in entries:
         home = homes.get(entry.parent or entry.subject)
@@ -167,7 +169,7 @@ def predicted(
             rows[kind].append(home or 1)
         elif home is not None:
             units[home].changes.append(entry.at - start)
-    policy = schedule.OurAgenda(units, rows)
+    policy = schedule.OurAgenda(units)
     policy.agenda.every_s = policy.agenda.round.every_s = 2.0
     told = schedule.run(policy, units, until=seconds, per_s=per_s, warm=0.0)
     split: dict[bool, list[float]] = {True: [], False: []}
@@ -290,11 +292,11 @@ async def test_never_refused_and_nothing_left_unused(
     assert all(ran.told[name]["refusals"] == 0 and ran.found[name][True] for name in WELL)
     if long:
         assert len(ran.entries) >= 500
-        hold(ran)
+    hold(ran, within=0.15 if long else 1.0)
 
 
-def hold(ran: Course) -> None:
-    """Mean delays within 15 % of what the bench predicts for the pace of each source."""
+def hold(ran: Course, *, within: float) -> None:
+    """The mean delay is, but for such a part, what the bench predicts for the pace of each source."""
     seconds = ran.ended - ran.began
     expected = predicted(ran.entries, ran.ids, start=ran.began, seconds=seconds, per_s=ran.planned_per_s)
     expected[True] += ran.took_s
@@ -309,4 +311,4 @@ def hold(ran: Course) -> None:
     everything = seen[True] + seen[False]
     rows = len(seen[True]) / len(everything)
     mean = rows * expected[True] + (1 - rows) * expected[False]
-    assert statistics.mean(everything) == pytest.approx(mean, rel=0.15)
+    assert statistics.mean(everything) == pytest.approx(mean, rel=within)
