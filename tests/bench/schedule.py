@@ -461,14 +461,18 @@ def contest(
             told.setdefault(name, Told()).add(
                 run(policy, units, until=until, per_s=per_s, warm=until * given.warm)
             )
-    what = f"{population}, {' + '.join(map(str, sizes.values()))}" if sizes else population
-    return Contest(process, what, statistics.mean(leasts), told)
+    return Contest(process, named(population, sizes), statistics.mean(leasts), told)
+
+
+def named(population: str, sizes: dict[str, int] | None) -> str:
+    """A population, and the lists it is in."""
+    return f"{population}, {' + '.join(map(str, sizes.values()))}" if sizes else population
 
 
 def contests(given: argparse.Namespace) -> Iterator[Contest]:
     """Every process and population."""
     for process, population, sizes in product(PROCESSES, POPULATIONS, SIZES if given.mixed else [None]):
-        if given.only in f"{process} {population}":
+        if given.only in f"{process} {named(population, sizes)}":
             yield contest(population, process, sizes, given)
 
 
@@ -479,7 +483,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--warm", type=float, default=WARM, help="part of the time that is not counted")
     parser.add_argument("--mixed", action="store_true", help="sweeps and details out of one budget instead")
-    parser.add_argument("--only", default="", help="only where process and population hold this text")
+    parser.add_argument("--only", default="", help="only where process, population and sizes hold this text")
     parser.add_argument("--who", default="", help="only the policies whose name holds this text")
     given = parser.parse_args()
     done = []
