@@ -118,7 +118,7 @@ class ListState:
         self.over_s = self.over_s * fade + gap_s
         if len(changed) <= CROWD:
             self.lively |= dict.fromkeys(changed, (now, self.bursts.left(gap_s)))
-        self.lively = {row: each for row, each in self.lively.items() if now - each[0] < EDGES_S[-1]}
+        self.lively = {row: each for row, each in self.lively.items() if 0 <= now - each[0] < EDGES_S[-1]}
         self.extra = sum(left * self.bursts.extra_at(now - at) for at, left in self.lively.values())
 
 

@@ -458,7 +458,7 @@ async def test_a_sweep_says_what_it_did(connection: Connection) -> None:
         sim.orders.update(101, name="Moved")
         told: Swept = await watched.poll.sweep("opportunity")
         deals = len(sim.world.live("opportunity"))
-        assert (told.complete, told.records, told.changed, told.events) == (True, deals, 1, 1)
+        assert (told.complete, told.records, told.changed, told.events) == (True, deals, {"101"}, 1)
         assert told.pages == -(-deals // 10)
         sim.fail_next("http502", path="opportunities")
         failed = await watched.poll.sweep("opportunity")

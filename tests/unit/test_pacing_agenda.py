@@ -211,6 +211,10 @@ def test_a_list_is_swept_sooner_while_somebody_works_on_its_rows() -> None:
     assert after({"7"}, EDGES_S[-1] + 30) > 3 * quiet
     assert after(set(), 2 * EDGES_S[-1] + 60) == pytest.approx(quiet, rel=0.1)
     assert after({str(n) for n in range(CROWD + 1)}, 2 * EDGES_S[-1] + 90) < 3 * quiet
+    after(set(), 4 * EDGES_S[-1])
+    assert after({"7"}, 4 * EDGES_S[-1] + 30) > 3 * quiet
+    after(set(), 0.0)
+    assert after(set(), 30.0) < 3 * quiet, "a clock that was set back leaves nobody at work in the future"
 
 
 def test_what_was_observed_is_half_of_what_was_between() -> None:
