@@ -2,9 +2,10 @@
 
 Each list's sweep is a unit that costs its pages, each record's detail one that costs 1. The next is the one
 with the largest weight × rate × age² ÷ cost: at the optimum weight × rate × interval² ÷ cost is the same for
-all (anchors/polling.md §3b). That alone may let the quiet ones wait for longer than round robin does; there
-an age at which 19 of 20 were found counts more from then on: among all schedules whose 95th percentile is
-bounded, the one with the least mean is of this form. The caller brings the clock.
+all (anchors/polling.md §3b). That alone may let the quiet ones wait for longer than round robin does; so an
+age at which round robin has found 19 of 20 counts more from then on, by as much as it takes to find as many:
+among all schedules whose 95th percentile is bounded, the one with the least mean is of this form. The caller
+brings the clock.
 """
 
 import math
@@ -18,8 +19,12 @@ from .habits import EDGES_S, Bursts, Habit, Population
 TAIL = 0.95
 """Of the time in which every detail is read once in turn: 95 % of the delays of a round robin are shorter."""
 URGE = 1.25
-"""How much more, in squares of that age. By the bench a tail no longer than round robin's needs 1 while rates
-are being learned, and 2 costs 2 % of the mean."""
+"""How much more an age counts from there on, in squares of it, before a change was found. By the bench a tail
+no longer than round robin's needs 1 while rates are being learned."""
+MOST_URGE = 2.0
+"""… and at most: 2 costs 2 % of the mean."""
+URGED = 0.5
+"""How far a change moves it: by so much of what it was likelier than 1 in 20 to be found late."""
 STEADY = 500
 """Readings over which the time between two of them is averaged."""
 LEVEL = 1.25
@@ -61,7 +66,7 @@ class Round:
         self._apart_s = 0.0
         """Between two readings on average."""
         self.urge = URGE
-        """URGE, or 0 where the tail is shorter than round robin's without it."""
+        """Less where changes are found sooner than round robin finds them."""
         self._worth = 1.0
         """Turns a value among details into what compares with sweeps."""
         self.population = Population()
@@ -146,6 +151,9 @@ class Round:
             since_s = max(0.0, unit.read_at - habit.changed_at)
             own = self.bursts.note(habit.rate, since_s=since_s, gap_s=gap_s, changed=changed, left=habit.left)
             self.population.note(habit, gap_s=gap_s, seen=own if changed else 0.0)
+            if changed and not prompted and gap_s > 0:
+                late = max(0.0, 1 - self.late_s / gap_s)
+                self.urge = min(MOST_URGE, max(0.0, self.urge + URGED * (late - (1 - TAIL))))
         if changed:
             habit.changed_at, habit.left = now, 1.0 if prompted else self.bursts.left(gap_s)
         self._unqueue(subject, unit)
@@ -174,8 +182,6 @@ class Round:
 
     def _weigh(self) -> None:
         rates = [*self.rates()]
-        _, plain = turns(rates, urge=0.0)
-        self.urge = URGE if tail(rates, plain) > TAIL else 0.0
         price, intervals = turns(rates, urge=self.urge)
         self._worth = worth(rates, intervals) / price if price else 1.0
 
@@ -281,20 +287,6 @@ def _interval(square: float, late: float, urge: float) -> float:
     if square <= late**2:
         return math.sqrt(square)
     return max(late, math.sqrt(max(0.0, square - urge * late**2)))
-
-
-def tail(rates: Sequence[tuple[int, float]], intervals: Sequence[float]) -> float:
-    """95th percentile of the delays, in rounds: those of one record are even between 0 and its interval."""
-    units, changes = sum(count for count, _ in rates), sum(count * rate for count, rate in rates)
-    low, high = 0.0, max(intervals, default=0.0)
-    for _ in range(30):
-        middle = (low + high) / 2
-        found = sum(
-            count * rate * min(1.0, middle / interval)
-            for (count, rate), interval in zip(rates, intervals, strict=True)
-        )
-        low, high = (middle, high) if found < 0.95 * changes else (low, middle)
-    return high / max(1, units)
 
 
 def worth(rates: Sequence[tuple[int, float]], intervals: Sequence[float]) -> float:

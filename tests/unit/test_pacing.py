@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poller.watch.habits import DAY_S, EDGES_S, GUESS_PER_S, Bursts, Habit, Population, overlaps
-from poller.watch.pacing import URGE, Round, tail, turns
+from poller.watch.pacing import MOST_URGE, URGE, Round, turns
 
 EVERY_S, MAX_AGE_S = 30.0, DAY_S
 
@@ -218,6 +218,16 @@ def test_the_tail_is_round_robins_and_the_mean_next_to_the_least(sigma: float) -
     assert mean <= 1.03 * sum(math.sqrt(rate) for _, rate in rates) ** 2
 
 
+def tail(rates: list[tuple[int, float]], intervals: list[float]) -> float:
+    """95th percentile of the delays, in rounds: those of one record are even between 0 and its interval."""
+    low, high = 0.0, max(intervals)
+    for _ in range(30):
+        middle = (low + high) / 2
+        found = sum(rate * min(1.0, middle / each) for (_, rate), each in zip(rates, intervals, strict=True))
+        low, high = (middle, high) if found < 0.95 * sum(rate for _, rate in rates) else (low, middle)
+    return high / len(rates)
+
+
 def test_what_was_learned_is_believed_after_a_restart() -> None:
     """Rates come from the pasts that were kept, and from what they tell of the population."""
     made, now, rng = a_round(100), 0.0, random.Random(3)
@@ -239,13 +249,21 @@ def apart(made: Round) -> float:
     return sum(rates[:10]) / 10 / (sum(rates[10:]) / (len(rates) - 10))
 
 
-def test_the_tail_is_left_alone_where_it_is_short() -> None:
-    """Where most changes are of few records the quiet ones may wait; where all are alike they may not."""
-    for lively, urge in ((10, 0.0), (2, URGE)):
-        made = Round(every_s=EVERY_S, max_age_s=MAX_AGE_S)
-        pasts = {subject(n): (lively if n < 10 else 0.1, 20 * DAY_S) for n in range(100)}
-        made.load(dict.fromkeys(pasts, 0.0), unread_at=0.0, pasts=pasts)
-        assert made.urge == urge
+@pytest.mark.parametrize(("gap_s", "urge"), [(500.0, 0.0), (1000.0, URGE), (2000.0, MOST_URGE)])
+def test_the_old_are_urged_as_far_as_changes_are_found_late(gap_s: float, urge: float) -> None:
+    """A round takes 1,000 s: what is found sooner tells that the quiet ones may wait, else they may not."""
+    made, now = a_round(100), 0.0
+    for _ in range(1000):
+        now += 10
+        choice = made.next(now)
+        assert choice is not None
+        made.read(choice[0], now=now, changed=False)
+    for number in range(100):
+        oldest = [*made][number]
+        now += 10
+        made.load({oldest: now - gap_s}, unread_at=0.0)
+        made.read(oldest, now=now, changed=True)
+    assert made.urge == pytest.approx(urge, abs=0.01)
 
 
 def test_the_age_at_which_a_detail_is_late_follows_the_pace() -> None:
