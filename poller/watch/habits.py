@@ -162,12 +162,8 @@ class Bursts:
         self._spent = [0.0] * (len(EDGES_S) - 1)
         self.extra: tuple[float, ...] = (0.0,) * (len(EDGES_S) - 1)
         """Further changes per second in each part of a burst, beyond the record's own rate."""
-
-    @property
-    def further(self) -> float:
-        """How many changes follow one on average."""
-        parts = zip(self.extra, pairwise(EDGES_S), strict=True)
-        return min(20.0, sum(extra * (end - start) for extra, (start, end) in parts))
+        self.further = 0.0
+        """How many changes follow one on average, 20 at most."""
 
     def left(self, gap_s: float) -> float:
         """How much of a burst goes on where a look after `gap_s` found a change: anywhere in it."""
@@ -207,6 +203,8 @@ class Bursts:
             chance = self._usual[part] + _SURE * math.sqrt(self._found[part])
             extra[part] = max(0.0, self._found[part] - chance) / (self._spent[part] + _DOUBT_S)
         self.extra = tuple(extra)
+        stretches = zip(self.extra, pairwise(EDGES_S), strict=True)
+        self.further = min(20.0, sum(each * (end - start) for each, (start, end) in stretches))
 
 
 def overlaps(start_s: float, end_s: float) -> list[tuple[int, float]]:
