@@ -91,7 +91,7 @@ class Views:
         if upto == BEGINNING:
             return Walked([], upto, ended=True)
         start = "+" if upto is None else place_of(upto)
-        args = [start, WALKED_AT_ONCE, count, lua_pattern(type_), subject, text.lower()]
+        args = [start, WALKED_AT_ONCE, count, lua_pieces(type_), subject, text.lower()]
         last, ended, rows = await self._connection.run(_SEARCH, [self._keys.events(source)], args)
         reached = upto if last == b"+" else position(last.decode())
         found = [(place, dict(zip(fields[::2], fields[1::2], strict=True))) for place, fields in rows]
@@ -153,15 +153,12 @@ class Views:
         return dict(sorted(found.items()))
 
 
-def lua_pattern(glob: str) -> str:
-    """A glob over event types (*, ?, [abc], [!abc]) as a Lua pattern; an empty one stays empty."""
-    if not glob:
-        return ""
-    told = {"*": ".*", "?": ".", "[": "[", "]": "]", "!": "^", "-": "-"}
-    inside = "".join(
+def lua_pieces(glob: str) -> str:
+    """A glob over event types (*, ?, [abc], [!abc]): what stands between its stars as Lua patterns."""
+    told = {"*": "*", "?": ".", "[": "[", "]": "]", "!": "^", "-": "-"}
+    return "".join(
         each if each.isalnum() or each == "_" else told.get(each, f"%{each}") for each in glob.lower()
     )
-    return f"^{inside}$"
 
 
 def _delivery(name: str, entry: Entry, part: Sequence[Any]) -> Delivery:
