@@ -9,7 +9,7 @@ from typing import Any
 
 from poller.model import Entry, loads
 from poller.store.letters import Position, place_of, position
-from poller.store.views import Views
+from poller.store.views import BEGINNING, Views
 
 from .answers import PlacedEvent
 
@@ -97,12 +97,15 @@ async def find(
 
 
 async def _filled(lanes: "Sequence[_Lane]", *, until: float, clock: Clock) -> bool:
-    """Let every lane know its newest entry or its end; False where the time is over before that."""
-    for lane in lanes:
-        while lane.blank:
-            if lane.walked and clock() > until:
-                return False
-            await lane.walk()
+    """Let every lane know its newest entry or its end; False where the time is over before that.
+
+    Each is looked through once at least, then always the one that the others wait for.
+    """
+    while blank := [lane for lane in lanes if lane.blank]:
+        slowest = max(blank, key=lambda lane: (not lane.walked, lane.upto or BEGINNING))
+        if slowest.walked and clock() > until:
+            return False
+        await slowest.walk()
     return True
 
 

@@ -114,6 +114,26 @@ async def test_a_search_gives_back_in_time(fakestore: Connection, monkeypatch: p
     assert rounds == 3
 
 
+async def test_a_search_gets_on_in_every_source(
+    fakestore: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A source with much to look through hides nothing of another, nor does it hold up the search."""
+    async with site(fakestore, settings_of(sources={"acme": {}, "other": {}, "third": {}})) as here:
+        for name in ("acme", "third"):
+            await here.publish(*(event(n, type="drum.task.added") for n in range(1400)), source=name)
+        await here.publish(event(7, type="drum.opportunity.won"), source="other")
+        monkeypatch.setattr("poller.web.search.SEARCH_S", 0.0)
+        before, found = "", []
+        for _ in range(8):
+            page = (await here.get(f"/api/events?type=*.won&before={before}")).json()
+            found += page["events"]
+            before = page["next"]
+            if before is None:
+                break
+    assert before is None
+    assert [each["source"] for each in found] == ["other"]
+
+
 async def test_no_glob_holds_up_redis(connection: Connection) -> None:
     """A glob costs no more than its length, however many stars it has, and means what it means elsewhere."""
     async with site(connection) as here:
