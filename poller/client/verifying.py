@@ -3,6 +3,7 @@
 import hmac
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from poller.deliver.signing import decode_secret, signature
@@ -10,6 +11,7 @@ from poller.model import loads
 
 TOLERANCE_S = 300
 """How far a request's timestamp may be from now, either way (Standard Webhooks' own libraries)."""
+LONGEST_STAMP = 12
 
 
 class VerificationFailed(ValueError):
@@ -35,16 +37,23 @@ def verify(
     except KeyError as exc:
         msg = f"the header {exc} is missing"
         raise VerificationFailed(msg) from None
-    if not stamp.isdecimal() or abs((time.time() if now is None else now) - int(stamp)) > TOLERANCE_S:
-        msg = f"webhook-timestamp {stamp!r} is more than {TOLERANCE_S} s from now: replayed, or a wrong clock"
+    at = int(stamp) if stamp.isdecimal() and len(stamp) <= LONGEST_STAMP else 0
+    if abs((time.time() if now is None else now) - at) > TOLERANCE_S:
+        said = stamp[:LONGEST_STAMP]
+        msg = f"webhook-timestamp {said!r} is more than {TOLERANCE_S} s from now: replayed, or a wrong clock"
         raise VerificationFailed(msg)
     key = decode_secret(secret)
-    expected = signature(secrets=[key], id=event_id, timestamp=int(stamp), body=body).encode()
-    if not any(hmac.compare_digest(expected, each.encode()) for each in signatures):
+    try:
+        expected = signature(secrets=[key], id=event_id, timestamp=at, body=body).encode()
+    except ValueError:
+        msg = f"webhook-id {event_id[:80]!r} is none that a poller sends"
+        raise VerificationFailed(msg) from None
+    if not any(hmac.compare_digest(expected, each.encode(errors="replace")) for each in signatures):
         msg = "the signature does not match: another secret, or the body was changed on its way"
         raise VerificationFailed(msg)
-    event = loads(body)
-    if not isinstance(event, dict):
-        msg = "the body is no JSON object"
-        raise VerificationFailed(msg)
-    return event
+    with suppress(ValueError):
+        event = loads(body)
+        if isinstance(event, dict):
+            return event
+    msg = "the body is no JSON object"
+    raise VerificationFailed(msg)

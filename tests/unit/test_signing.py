@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from standardwebhooks.webhooks import Webhook
 from svix.webhooks import Webhook as SvixWebhook
 
+from poller.client import VerificationFailed, verify
 from poller.deliver.signing import decode_secret, encode_secret, headers, signature
 
 KEYS = st.binary(min_size=24, max_size=64)
@@ -86,3 +87,31 @@ def test_an_id_with_a_dot_is_refused() -> None:
     """With a dot in the id, two different messages would have one signed text."""
     with pytest.raises(ValueError, match="must not contain a dot"):
         signature(secrets=[b"k" * 24], id="evt.1", timestamp=1, body=b"")
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {},
+        {"webhook-id": "evt.1"},
+        {"webhook-id": "\udc80"},
+        {"webhook-timestamp": "9" * 5000},
+        {"webhook-timestamp": "²"},
+        {"webhook-signature": "v1,\udc80"},
+        {"webhook-signature": ""},
+    ],
+)
+def test_whatever_is_forged_fails_in_one_way(forged: dict[str, str]) -> None:
+    """A receiver that catches VerificationFailed answers 4xx to everything that is not from a poller."""
+    now, secret = datetime.now(UTC).timestamp(), encode_secret(b"k" * 32)
+    sent = headers(secrets=[b"other" * 6], id="evt_1", at=now, body=b"{}") | forged
+    with pytest.raises(VerificationFailed):
+        verify(sent, b"{}", secret, now=now)
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"1e999999999999999999999", b"[" * 100_000])
+def test_a_signed_body_that_is_no_object_fails_so_too(body: bytes) -> None:
+    """Who knows the secret may still send nonsense."""
+    now, key = datetime.now(UTC).timestamp(), b"k" * 32
+    with pytest.raises(VerificationFailed, match="no JSON object"):
+        verify(headers(secrets=[key], id="evt_1", at=now, body=body), body, encode_secret(key), now=now)
