@@ -55,10 +55,10 @@ class Feed:
         """Server-sent events, until the listener goes; `after` is the cursor of the last one it has."""
         queue: asyncio.Queue[Entry | None] = asyncio.Queue(maxsize=BEHIND)
         self._listeners.add(queue)
-        start = await self._streams.start()
-        if self._following is None:
-            self._following = asyncio.create_task(self._follow(start))
         try:
+            start = await self._streams.start()
+            if self._following is None:
+                self._following = asyncio.create_task(self._follow(start))
             yield "retry: 2000\n\n"
             last = cursor_at(after)[0] if after else position(start)
             async for entry in self._missed(last, wanted):

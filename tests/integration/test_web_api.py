@@ -4,12 +4,14 @@ import asyncio
 import json
 import random
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from badwire import BadWire
 from hookside import SECRET, Receiver, receiving
 from waiting import wait_until
 from website import HINT_SECRET, TOKEN, Site, drum_hook, event, settings_of, site
@@ -502,6 +504,27 @@ async def test_the_live_feed(redis_url: str) -> None:
             await wait_until(lambda: len(again.rows) == 2, "the next event", 1.0)
             await again.close()
             await wait_until(lambda: here.web.feed._following is None, "nobody follows for nobody", 20)
+    finally:
+        await connection.close()
+
+
+async def test_listeners_that_came_to_nothing_take_no_place(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pages that ask for the feed again and again while Redis is away leave room for when it is back."""
+    monkeypatch.setattr("poller.web.live.MOST_LISTENERS", 2)
+    connection = Connection.open(redis_url)
+    try:
+        wire = BadWire(connection)
+        async with site(connection) as here:
+            wire.down = True
+            for _ in range(3):
+                with suppress(httpx.HTTPError):
+                    await here.get("/events/live")
+            wire.down = False
+            listener = Listener(here)
+            await asyncio.wait_for(listener.opened.wait(), 5)
+            await listener.close()
     finally:
         await connection.close()
 
