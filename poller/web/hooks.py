@@ -48,20 +48,21 @@ _decoder = msgspec.json.Decoder(_Hook)
 
 
 class Hints:
-    """Takes hints; remembers which deliveries it has taken."""
+    """Remembers which deliveries were taken."""
 
     def __init__(self) -> None:
         self._taken: OrderedDict[str, None] = OrderedDict()
 
     def repeated(self, delivery: str) -> bool:
-        """Whether this delivery was taken already; takes it."""
-        if not delivery:
-            return False
-        known = delivery in self._taken
-        self._taken[delivery] = None
+        """Whether this delivery was taken already."""
+        return delivery in self._taken
+
+    def took(self, delivery: str) -> None:
+        """Remember one, now that Redis has what it asks for."""
+        if delivery:
+            self._taken[delivery] = None
         if len(self._taken) > REMEMBERED:
             self._taken.popitem(last=False)
-        return known
 
 
 def proven(body: bytes, *, signature: str, timestamp: str, secret: str, now: float) -> bool:
@@ -129,10 +130,12 @@ async def _heed(request: Request, name: str, body: bytes) -> Response:
     except (msgspec.DecodeError, ValueError, RecursionError):
         return fault(422, "invalid", "the body is none of Drum's webhooks")
     subject = subject_of(hook)
-    taken = subject is not None and not web.hints.repeated(request.headers.get("x-webhook-delivery-id", ""))
+    delivery = request.headers.get("x-webhook-delivery-id", "")
+    taken = subject is not None and not web.hints.repeated(delivery)
     if taken:
         order = dumps({"do": "poll", "record": subject})
         await snapshots.ask(web.house.connection, web.house.keys, name, order)
+        web.hints.took(delivery)
     log.info("hint.taken" if taken else "hint.ignored", source=name, hook=hook.event[:64], record=subject)
     return JSONResponse(HintTaken(reads=subject if taken else None).model_dump())
 

@@ -455,6 +455,24 @@ async def test_hints_that_ask_for_nothing(fakestore: Connection) -> None:
         assert await asked(here) == [{"do": "poll", "record": "opportunity/9"}]
 
 
+async def test_a_hint_that_was_refused_may_come_again(redis_url: str) -> None:
+    """What is answered 503 while Redis is away is taken when Drum sends the same delivery again."""
+    connection = Connection.open(redis_url)
+    try:
+        wire = BadWire(connection)
+        async with site(connection) as here:
+            body, headers = drum_hook(9)
+            headers["x-webhook-delivery-id"] = "d-1"
+            wire.down = True
+            assert (await here.http.post("/hooks/acme", content=body, headers=headers)).status_code == 503
+            wire.down = False
+            said = await here.http.post("/hooks/acme", content=body, headers=headers)
+            assert said.json() == {"reads": "project/9"}
+            assert await asked(here) == [{"do": "poll", "record": "project/9"}]
+    finally:
+        await connection.close()
+
+
 # --- live -------------------------------------------------------------------------------------------
 
 
