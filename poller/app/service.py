@@ -35,6 +35,7 @@ from poller.web import Listener, Pulse, Web, listen, opened
 
 from .announce import Announcer
 from .front import house_of
+from .lookups import Lookups
 from .scheduler import Scheduler
 from .sharing import Sharing
 from .wiring import endpoint_of, manner_of, plan_of, purse_of, redis_url, source_of
@@ -295,6 +296,7 @@ async def serve(settings: Settings, *, ears: Ears | None = None, stop: asyncio.E
     """
     stop = stop or asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.set_default_executor(Lookups())
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     url = url_given = redis_url(settings)
