@@ -318,9 +318,10 @@ class Intake:
         item = self._board.find(name, letter.place)
         if item is None:
             self._board.add(waiting_item(name, letter))
-        elif item.stored and not item.flying and letter.at < item.due:
-            item.meta = letter.meta
-            self._board.postpone(item, due=letter.at)
+        elif item.stored and not item.flying:
+            item.meta = letter.meta  # sent again from its first attempt, it may have been due all the same
+            if letter.at < item.due:
+                self._board.postpone(item, due=letter.at)
 
     async def skip(self, upto: str) -> None:
         """Pass over everything up to an entry; what waits for it becomes a dead letter that can be resent.

@@ -199,6 +199,27 @@ async def test_an_event_that_was_delivered_can_be_resent(connection: Connection,
         assert await office.resend("hook", "acme", "nonsense", now=0) is None
 
 
+async def test_what_is_due_can_be_resent_from_its_first_attempt(connection: Connection, keys: Keys) -> None:
+    """While an endpoint is disabled every wait ends; resending still begins the schedule anew."""
+    office, clock = Office(connection, keys), Clock()
+    async with (
+        receiving(Receiver(always=500)) as receiver,
+        delivering(connection, keys, receiver.url, clock=clock, schedule_s=(0.0, 5.0)) as side,
+    ):
+        side.start()
+        (place,) = await side.publish(event(1))
+        await attempts(side, 1)
+        await office.disable("hook")
+        await state(side, "disabled")
+        clock.forward(10)
+        assert await office.resend("hook", "acme", place, now=clock()) == "waiting"
+        await office.enable("hook")
+        await attempts(side, 2)
+        await side.stop()
+        assert [each.outcome for each in side.told.attempts] == ["later", "later"]
+        assert [each.attempt for each in await office.attempts("hook")] == [1, 1]
+
+
 async def test_attempts_are_kept_without_secrets(connection: Connection, keys: Keys) -> None:
     """Status or fault, milliseconds, the answer's beginning and the next time; never a URL or a key."""
     with structlog.testing.capture_logs() as logs:
