@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -10,6 +10,9 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 KEEP_ALIVE_S = 75
+REQUEST_S = 30.0
+"""How long a request may take to arrive. Who never finishes one would keep a file handle for ever, and
+without handles nothing is polled nor delivered."""
 _TICK_S = 1.0
 
 
@@ -54,10 +57,25 @@ class Guest(uvicorn.Server):
             await self._close(farewell, farewell_s)
 
     async def _date(self) -> None:
-        """Keep the Date header true, until cancelled."""
+        """Keep the Date header true, and hang up on who does not ask to the end, until cancelled."""
+        loop, since = asyncio.get_running_loop(), dict[Any, float]()
         while True:
             await asyncio.sleep(_TICK_S)
             await self.on_tick(0)
+            now = loop.time()
+            since = {asking: since.get(asking, now) for asking in self._asking()}
+            for (connection, _), began in since.items():
+                if now - began >= REQUEST_S:
+                    connection.transport.abort()
+
+    def _asking(self) -> Iterator[tuple[Any, Any]]:
+        """The connections whose request has not arrived in full, each with the request before or begun."""
+        for connection in self.server_state.connections:
+            at: Any = connection
+            cycle = at.cycle
+            answering = cycle is not None and not (cycle.more_body or cycle.response_complete)
+            if not answering and at.timeout_keep_alive_task is None:
+                yield at, cycle
 
     async def _close(self, farewell: Callable[[Any], object], farewell_s: float) -> None:
         for server in self.servers:

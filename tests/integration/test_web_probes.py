@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -339,6 +340,29 @@ async def test_bodies_are_capped(fakestore: Connection) -> None:
         for content in (big, drip()):
             said = await here.http.post("/api/sources/acme/poll", content=content, headers=headers)
             assert said.status_code == 413
+
+
+@pytest.mark.parametrize(
+    "begun", [b"", b"GET /healthz HT", b"POST /hooks/acme HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{"]
+)
+async def test_a_request_that_does_not_arrive_is_hung_up_on(
+    fakestore: Connection, monkeypatch: pytest.MonkeyPatch, begun: bytes
+) -> None:
+    """Who never finishes a request keeps no file handle of ours; who is quiet between two is left alone."""
+    monkeypatch.setattr("poller.serving.REQUEST_S", 1.0)
+    async with site(fakestore) as here:
+        port = httpx.URL(here.url).port
+        quiet, slow = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+        again = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
+        quiet[1].write(again)
+        assert await quiet[0].readuntil(b'{"status":"ok"}')
+        slow[1].write(begun)
+        with suppress(ConnectionError):
+            assert await asyncio.wait_for(slow[0].read(), 5) == b""
+        quiet[1].write(again)
+        assert await asyncio.wait_for(quiet[0].readuntil(b'{"status":"ok"}'), 5)
+        for _, writer in (quiet, slow):
+            writer.close()
 
 
 async def test_no_secret_is_shown(fakestore: Connection) -> None:
