@@ -209,7 +209,11 @@ class Actions:
     async def resend(self, name: str, event: str, *, source: str = "") -> Plan:
         """Plan to send one event again."""
         await self.endpoint_standing(name)
-        asked = [each for each in self.sources_of(name) if not source or each == source]
+        theirs = self.sources_of(name)
+        if source and source not in theirs:
+            msg = f"{name} takes no events of it: {unknown('source', source, theirs)}"
+            raise Refused(msg, status=404, code="not_found")
+        asked = [source] if source else theirs
         known = event.startswith("evt_") or valid_place(event)
         found = await self._office.find(name, asked, event) if known else None
         if found is None:

@@ -259,6 +259,12 @@ async def test_resend_recover_enable_disable(connection: Connection) -> None:
         by_place = await here.post("/api/webhooks/billing/resend", {"event": places[1], "source": "acme"})
         assert by_place.status_code == 200
         assert (await here.post("/api/webhooks/billing/resend", {"event": "evt_0"})).status_code == 404
+        strange = {"event": places[1], "source": "acm"}
+        told = await here.post("/api/webhooks/billing/resend", strange)
+        assert (told.status_code, '"acm"; the nearest is "acme"' in told.json()["error"]["message"]) == (
+            404,
+            True,
+        )
         again = await here.post("/api/webhooks/billing/recover", {"since": "1h"})
         assert (again.status_code, again.json()["touches"]) == (200, 2)
         assert (await here.post("/api/webhooks/billing/recover", {"dead": True})).json()["touches"] == 0
