@@ -1,6 +1,7 @@
 """What operators may do, what that will mean and touch, and doing it: for the page and the API alike."""
 
 import random
+import re
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
@@ -31,6 +32,7 @@ HOOK_DOS: tuple[HookDo, ...] = ("test", "resend", "recover", "enable", "disable"
 COUNTED = 5_000
 """Events that are counted before something is sent again; of more it is said that they are more."""
 COUNT_S = 0.05
+_ID = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class Refused(Exception):
@@ -113,7 +115,8 @@ class Actions:
     def _demand_readable(self, name: str, record: str) -> None:
         kind, _, record_id = record.partition("/")
         lists = self._house.sources[name].lists
-        if kind not in lists or not record_id or not record_id.isprintable():
+        # It becomes a part of the CRM's URL: with a `/` or a `?` in it, of another one.
+        if kind not in lists or not _ID.fullmatch(record_id):
             known = " or ".join(f"{each}/ID" for each in lists)
             msg = f"{record!r} cannot be read by itself; name a record as {known}"
             raise Refused(msg, status=422, code="invalid")

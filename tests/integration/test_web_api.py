@@ -234,7 +234,8 @@ async def test_one_record_is_asked_for(fakestore: Connection) -> None:
     async with site(fakestore) as here:
         assert (await here.post("/api/sources/acme/poll", {"record": "opportunity/101"})).status_code == 200
         assert await asked(here) == [{"do": "poll", "record": "opportunity/101"}]
-        for wrong in ("task/5", "opportunity", "opportunity/", "opportunity/\n"):
+        elsewhere = ("opportunity/../../users", "opportunity/1?x=1", "opportunity/1#", "opportunity/%2e%2e")
+        for wrong in ("task/5", "opportunity", "opportunity/", "opportunity/\n", *elsewhere):
             said = await here.post("/api/sources/acme/poll", {"record": wrong})
             assert said.status_code == 422, wrong
         assert await asked(here) == []
