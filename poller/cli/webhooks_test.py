@@ -18,7 +18,7 @@ from poller.web.actions import Refused, example_of
 
 from .completing import event_types
 from .connect import demand_known, patience
-from .output import complain, say, show_json, warn
+from .output import clean, complain, say, show_json, warn
 from .root import EXIT_UNWELL, ConfigOption, JsonOption, open_settings
 from .webhooks import NameArgument, app
 
@@ -102,7 +102,7 @@ def _show(told: dict[str, Any]) -> None:
     for header, value in request["headers"].items():
         say(f"  {header}: {value}")
     for line in answer["body"][:SHOWN].splitlines():
-        say(f"  {line}")
+        say(f"  {clean(line)}")
     if told["ok"]:
         say(told["verdict"])
     else:

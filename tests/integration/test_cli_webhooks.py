@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 from commands import Commands, crm, service
-from hookside import Receiver, receiving
+from hookside import Got, Receiver, receiving
 from standardwebhooks import Webhook
 from waiting import wait_until
 
@@ -52,6 +53,20 @@ async def test_trial_that_fails(call: Commands) -> None:
         assert blocked.code == 1
         assert "allow_private" in blocked.err
         assert len(hook.got) == 1
+
+
+async def test_what_a_receiver_says_commands_no_terminal(call: Commands) -> None:
+    """Escape sequences in an answer are shown, not obeyed."""
+
+    async def answer(request: web.Request, got: Got) -> web.StreamResponse:
+        return web.Response(text="\x1b]0;owned\x07 fine \x9b2J")
+
+    async with receiving(Receiver(always=answer)) as hook:
+        call.settings(redis="redis://127.0.0.1:1", crm="http://127.0.0.1:9", receiver=hook.url)
+        said = await call("webhooks", "test", "billing")
+        assert said.code == 0
+        assert "\\x1b]0;owned\\x07 fine \\x9b2J" in said.out
+        assert not {"\x1b", "\x07", "\x9b"} & set(said.out)
 
 
 async def test_trial_of_what_is_not_there(call: Commands) -> None:
