@@ -27,6 +27,7 @@ _UNITS = {
 _DURATION = re.compile(r"([0-9]{1,12})(ms|s|m|h|d)")
 _ALLOWANCE = re.compile(r"([0-9]{1,9})/([0-9]*)(ms|s|m|h|d)")
 _NAME = re.compile(r"[a-z0-9-]{1,32}")
+_BEHIND_BRACKET = re.compile(r"\][^:@]")
 _USERINFO = re.compile(r"//[^/?#\s]*@")
 
 DURATION_HELP = 'a duration is a whole number and a unit (ms, s, m, h, d), such as "30s", "5m" or "24h"'
@@ -247,6 +248,7 @@ def parse_endpoint_url(value: Any) -> SecretStr:
     if parts.fragment:
         msg = "a # and what follows is never sent; leave it out"
         raise ValueError(msg)
+    _host(parts.hostname or "")
     return SecretStr(plain(value))
 
 
@@ -265,7 +267,8 @@ def split_url(value: Any, *, schemes: tuple[str, ...] = ("http", "https")) -> Sp
         good = parts.scheme in schemes and bool(parts.hostname) and (parts.port is None or parts.port > 0)
     except ValueError:
         raise ValueError(msg) from None
-    if not good:
+    # What stands behind a bracket is dropped by Python: a port without its colon would be another port.
+    if not good or _BEHIND_BRACKET.search(parts.netloc):
         raise ValueError(msg)
     return parts
 

@@ -1,6 +1,7 @@
 """Settings: what each place may say, which of them holds, and what a good file means."""
 
 import os
+from collections.abc import Callable
 from datetime import timedelta
 from ipaddress import ip_network
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from poller.config import Allowance, Settings, load, rows, secret_values
-from poller.config.values import parse_origin
+from poller.config.values import parse_endpoint_url, parse_origin
 from poller.watch.sources import SOURCES
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -420,8 +421,16 @@ def test_a_host_has_one_spelling(written: str, read: str) -> None:
     assert parse_origin(written) == read
 
 
+@pytest.mark.parametrize("parse", [parse_origin, parse_endpoint_url])
 @pytest.mark.parametrize("written", ["https://.", "https://api.close.com..", "https://api..close.com"])
-def test_dots_alone_are_no_host(written: str) -> None:
+def test_dots_alone_are_no_host(parse: Callable[[str], object], written: str) -> None:
     """A name with an empty part leads nowhere, and would be one more spelling."""
     with pytest.raises(ValueError, match="is no name of a host"):
-        parse_origin(written)
+        parse(written)
+
+
+@pytest.mark.parametrize("parse", [parse_origin, parse_endpoint_url])
+def test_a_port_needs_its_colon(parse: Callable[[str], object]) -> None:
+    """Behind an address in brackets, too: what is meant as a port would be dropped, and another called."""
+    with pytest.raises(ValueError, match="not a URL"):
+        parse("https://[::1]8080")
