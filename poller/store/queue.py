@@ -7,6 +7,7 @@ dies repeats only what was under way, and reading has no side effect that a stal
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -366,8 +367,10 @@ class Queue:
 def rows_of(source: str, rows: Any) -> Iterable[Row]:
     """Read entries as redis-py gives them."""
     for raw, fields in rows or ():
-        place, ours = raw.decode(), fields and fields.keys() >= FIELDS
-        entry = Entry(place=place, source=source, event=event_of(fields)) if ours else None
+        place, entry = raw.decode(), None
+        if fields and fields.keys() >= FIELDS:
+            with suppress(UnicodeDecodeError):  # then it is none of ours
+                entry = Entry(place=place, source=source, event=event_of(fields))
         yield Row(source, place, entry)
 
 
