@@ -143,14 +143,17 @@ class Office:
         await self._order(endpoint)
         return asked
 
-    async def recover_dead(self, endpoint: str, sources: Iterable[str], *, now: float) -> int:
+    async def recover_dead(self, endpoint: str, sources: Iterable[str]) -> int:
         """Send all dead letters again, oldest first, as `recover_since`; give their number."""
         asked = 0
         for source in sources:
+            key = self._keys.dead(source, endpoint)
             with translated():
-                dead = int(await self._connection.commands.zcard(self._keys.dead(source, endpoint)))
-            if dead:
-                await self._refill(endpoint, source, {"revive": (repr(now), ANY)}, [])
+                dead = int(await self._connection.commands.zcard(key))
+                newest: Any = await self._connection.commands.zrange(key, -1, -1, withscores=True)
+            if newest:
+                # Up to the newest, by the clock that let them die: who gives the order may have another one.
+                await self._refill(endpoint, source, {"revive": (repr(newest[0][1]), ANY)}, [])
             asked += dead
         await self._order(endpoint)
         return asked

@@ -248,7 +248,7 @@ class Actions:
         )
 
         async def perform() -> Done:
-            count = await self._office.recover_dead(name, self.sources_of(name), now=self._now())
+            count = await self._office.recover_dead(name, self.sources_of(name))
             return Done(done=True, means=means, touches=count)
 
         return Plan(

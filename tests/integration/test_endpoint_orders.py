@@ -1,7 +1,9 @@
 """Pausing, probing, disabling, and what operators ask: resend, recover, enable, disable."""
 
+import time
 from functools import partial
 
+import pytest
 import structlog.testing
 from hookside import Clock, Receiver, Side, delivering, event, receiving
 from waiting import wait_until
@@ -170,12 +172,39 @@ async def test_a_dead_letter_can_be_resent_and_all_of_them(connection: Connectio
         assert await office.resend("hook", *found, now=clock()) == "dead"
         await attempts(side, 4)
         assert receiver.ids[-1] == "evt_2"
-        assert await office.recover_dead("hook", ["acme"], now=clock()) == 2
+        assert await office.recover_dead("hook", ["acme"]) == 2
         await attempts(side, 6)
         await wait_until(lambda: _dead(office, 0), "no dead letters")
         await side.stop()
         assert sorted(receiver.ids[-2:]) == ["evt_1", "evt_3"]  # two subjects, two connections: no order
         assert not await connection.commands.exists(keys.tries("acme", "hook"))
+
+
+@pytest.mark.parametrize("ahead_s", [HOUR, -HOUR])
+async def test_all_dead_letters_go_again_once_whoever_asks(
+    connection: Connection, keys: Keys, ahead_s: float
+) -> None:
+    """An order from a machine with another clock revives each of them, and none of them twice."""
+    office, clock = Office(connection, keys), Clock(at=time.time() + ahead_s)
+    async with (
+        receiving(Receiver(always=500)) as receiver,
+        delivering(connection, keys, receiver.url, clock=clock, schedule_s=(0.0,)) as side,
+    ):
+        side.start()
+        await side.publish(event(1), event(2))
+        await attempts(side, 2)
+        await wait_until(lambda: _dead(office, 2), "two dead letters")
+        clock.forward(1)
+        assert await office.recover_dead("hook", ["acme"]) == 2
+        await attempts(side, 4)
+        await wait_until(lambda: _obeyed(office), "the end of the recovery")
+        await side.stop()
+        assert len(side.told.attempts) == 4
+
+
+async def _obeyed(office: Office) -> bool:
+    counts = await office.counts("hook", "acme")
+    return counts.dead == 2 and not counts.recovering
 
 
 async def _dead(office: Office, count: int) -> bool:
