@@ -3,10 +3,10 @@
 import random
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -133,6 +133,26 @@ class Actions:
         if found is None:
             raise Refused(unknown("webhook", name, self._house.endpoints), status=404, code="not_found")
         return found
+
+    async def endpoint(self, name: str, do: HookDo, given: Mapping[str, Any]) -> Plan:
+        """Plan one; `given` is what a request or a form says, by the API's names.
+
+        Raises:
+            Refused: there is no such endpoint or event, or it makes no sense now.
+        """
+        match do:
+            case "test":
+                return await self.test(name, type_=given.get("type", ""))
+            case "resend":
+                return await self.resend(name, given.get("event", ""), source=given.get("source", ""))
+            case "recover" if given.get("dead"):
+                return await self.recover_dead(name)
+            case "recover":
+                return await self.recover_since(name, given.get("since", ""))
+            case "enable":
+                return await self.enable(name, from_now=given.get("from") == "now")
+            case "disable":
+                return await self.disable(name)
 
     def sources_of(self, name: str) -> list[str]:
         """The sources whose events an endpoint takes."""

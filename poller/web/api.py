@@ -1,7 +1,6 @@
 """The JSON API: what the page and the commands show, and what they do."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from functools import cache, partial
 from typing import Any, TypeVar
 
@@ -15,7 +14,7 @@ from poller.schemas import asyncapi
 from poller.store.letters import Letter
 
 from . import hooks, probes
-from .actions import SOURCE_DOS, Plan, Refused
+from .actions import SOURCE_DOS, Actions, HookDo, Refused, SourceDo
 from .answers import (
     AttemptAnswer,
     AttemptsAnswer,
@@ -37,7 +36,7 @@ from .answers import (
     WebhooksAnswer,
 )
 from .openapi import openapi
-from .operations import Operation
+from .operations import Handler, Operation
 from .records import record
 from .search import Wanted, find, placed
 
@@ -183,63 +182,23 @@ def _asyncapi() -> bytes:
 # --- acting ---------------------------------------------------------------------------------------
 
 
-async def performed(plan: Plan) -> Response:
-    """Do what was planned, and tell of it."""
-    done = await plan.perform()
-    return told(done)
-
-
-async def source_action(do: Any, request: Request) -> Response:
+async def source_action(do: SourceDo, request: Request) -> Response:
     """POST /api/sources/NAME/(poll|pause|resume|resync|release)."""
-    web, name = request.app.state.web, request.path_params["name"]
     asked = await body(request, PollRequest if do == "poll" else NoRequest)
-    wanted = asked.record or "" if isinstance(asked, PollRequest) else ""
-    return await performed(await web.actions.source(name, do, record=wanted))
+    record = asked.record or "" if isinstance(asked, PollRequest) else ""
+    actions: Actions = request.app.state.web.actions
+    return told(await (await actions.source(request.path_params["name"], do, record=record)).perform())
 
 
-async def test(request: Request) -> Response:
-    """POST /api/webhooks/NAME/test."""
-    asked = await body(request, TestRequest)
-    return await performed(await _actions(request).test(_name(request), type_=asked.type or ""))
-
-
-async def resend(request: Request) -> Response:
-    """POST /api/webhooks/NAME/resend."""
-    asked = await body(request, ResendRequest)
-    return await performed(
-        await _actions(request).resend(_name(request), asked.event, source=asked.source or "")
-    )
-
-
-async def recover(request: Request) -> Response:
-    """POST /api/webhooks/NAME/recover."""
-    asked = await body(request, RecoverRequest)
-    if asked.dead == bool(asked.since):
+async def webhook_action(do: HookDo, model: type[BaseModel], request: Request) -> Response:
+    """POST /api/webhooks/NAME/(test|resend|recover|enable|disable)."""
+    asked = await body(request, model)
+    if isinstance(asked, RecoverRequest) and asked.dead == bool(asked.since):
         msg = 'say what to send again: {"since": "2h"} or {"dead": true}'
         raise Refused(msg, status=422, code="invalid")
-    actions, name = _actions(request), _name(request)
-    plan = actions.recover_dead(name) if asked.dead else actions.recover_since(name, asked.since or "")
-    return await performed(await plan)
-
-
-async def enable(request: Request) -> Response:
-    """POST /api/webhooks/NAME/enable."""
-    asked = await body(request, EnableRequest)
-    return await performed(await _actions(request).enable(_name(request), from_now=asked.start == "now"))
-
-
-async def disable(request: Request) -> Response:
-    """POST /api/webhooks/NAME/disable."""
-    await body(request, NoRequest)
-    return await performed(await _actions(request).disable(_name(request)))
-
-
-def _actions(request: Request) -> Any:
-    return request.app.state.web.actions
-
-
-def _name(request: Request) -> str:
-    return str(request.path_params["name"])
+    actions: Actions = request.app.state.web.actions
+    given = asked.model_dump(by_alias=True, exclude_none=True)
+    return told(await (await actions.endpoint(request.path_params["name"], do, given)).perform())
 
 
 # --- the table --------------------------------------------------------------------------------------
@@ -251,7 +210,7 @@ def _get(path: str, name: str, summary: str, handler: Any, answer: Any, **more: 
     )
 
 
-def _post(path: str, name: str, summary: str, handler: Any, request: Any, answer: Any = Done) -> Operation:
+def _post(path: str, name: str, summary: str, handler: Handler, request: Any, answer: Any) -> Operation:
     return Operation(
         method="POST",
         path=path,
@@ -274,10 +233,16 @@ _SOURCE_WORDS = {
 }
 
 
-def _source_action(do: str) -> Operation:
-    handler: Callable[[Request], Awaitable[Response]] = partial(source_action, do)
-    request = PollRequest if do == "poll" else NoRequest
-    return _post(f"/api/sources/{{name}}/{do}", f"{do}Source", _SOURCE_WORDS[do], handler, request)
+def _source_action(do: SourceDo) -> Operation:
+    handler, model = partial(source_action, do), PollRequest if do == "poll" else NoRequest
+    return _post(f"/api/sources/{{name}}/{do}", f"{do}Source", _SOURCE_WORDS[do], handler, model, Done)
+
+
+def _webhook_action(
+    do: HookDo, name: str, summary: str, model: type[BaseModel], answer: type[Done] = Done
+) -> Operation:
+    handler = partial(webhook_action, do, model)
+    return _post(f"/api/webhooks/{{name}}/{do}", name, summary, handler, model, answer)
 
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -321,35 +286,19 @@ OPERATIONS: tuple[Operation, ...] = (
         faults=(404, 422),
     ),
     *map(_source_action, SOURCE_DOS),
-    _post(
-        "/api/webhooks/{name}/test",
-        "testWebhook",
-        "Send one example now; see the answer.",
-        test,
-        TestRequest,
-        TestDone,
-    ),
-    _post("/api/webhooks/{name}/resend", "resendEvent", "Send one event again.", resend, ResendRequest),
-    _post(
-        "/api/webhooks/{name}/recover",
+    _webhook_action("test", "testWebhook", "Send one example now; see the answer.", TestRequest, TestDone),
+    _webhook_action("resend", "resendEvent", "Send one event again.", ResendRequest),
+    _webhook_action(
+        "recover",
         "recoverWebhook",
         "Send again what was detected since a while ago, or all dead letters.",
-        recover,
         RecoverRequest,
     ),
-    _post(
-        "/api/webhooks/{name}/enable",
-        "enableWebhook",
-        "Let an endpoint go on, from its place or from now.",
-        enable,
-        EnableRequest,
+    _webhook_action(
+        "enable", "enableWebhook", "Let an endpoint go on, from its place or from now.", EnableRequest
     ),
-    _post(
-        "/api/webhooks/{name}/disable",
-        "disableWebhook",
-        "Send nothing more to an endpoint; it keeps its place.",
-        disable,
-        NoRequest,
+    _webhook_action(
+        "disable", "disableWebhook", "Send nothing more to an endpoint; it keeps its place.", NoRequest
     ),
     _get(
         "/openapi.json", "getOpenapi", "This document.", openapi_document, "application/json", security="read"

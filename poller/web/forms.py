@@ -1,7 +1,7 @@
 """The pages that act: log-in, log-out, and for every action first what it is about to do, then doing it."""
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from urllib.parse import parse_qsl, quote, urlsplit
 
 from starlette.requests import Request
@@ -11,7 +11,7 @@ from starlette.routing import Route
 from poller.model import pretty
 
 from . import session
-from .actions import HOOK_DOS, SOURCE_DOS, Actions, Plan, Refused
+from .actions import HOOK_DOS, SOURCE_DOS, Plan, Refused
 from .answers import Done, TestDone
 from .render import SAID, page
 
@@ -94,39 +94,8 @@ async def webhook_form(request: Request) -> Response:
     if do not in HOOK_DOS:
         raise Refused("there is no such action", status=404, code="not_found")
     given = await fields(request)
-    plan = await _PLANS[do](request.app.state.web.actions, name, given)
+    plan = await request.app.state.web.actions.endpoint(name, do, given)
     return await _answer(request, plan, given, home=f"/webhooks/{name}")
-
-
-async def _test(actions: Actions, name: str, given: Given) -> Plan:
-    return await actions.test(name, type_=given.get("type", ""))
-
-
-async def _resend(actions: Actions, name: str, given: Given) -> Plan:
-    return await actions.resend(name, given.get("event", ""), source=given.get("source", ""))
-
-
-async def _recover(actions: Actions, name: str, given: Given) -> Plan:
-    if given.get("dead"):
-        return await actions.recover_dead(name)
-    return await actions.recover_since(name, given.get("since", ""))
-
-
-async def _enable(actions: Actions, name: str, given: Given) -> Plan:
-    return await actions.enable(name, from_now=given.get("from") == "now")
-
-
-async def _disable(actions: Actions, name: str, given: Given) -> Plan:  # noqa: ARG001 -- as the others
-    return await actions.disable(name)
-
-
-_PLANS: Mapping[str, Callable[[Actions, str, Given], Awaitable[Plan]]] = {
-    "test": _test,
-    "resend": _resend,
-    "recover": _recover,
-    "enable": _enable,
-    "disable": _disable,
-}
 
 
 async def _answer(request: Request, plan: Plan, given: Given, *, home: str) -> Response:
