@@ -18,7 +18,6 @@ import structlog
 from poller.config import Settings, SourceSettings, WebhookSettings
 from poller.deliver.endpoint import Endpoint
 from poller.deliver.filters import wants_source
-from poller.deliver.settings import AttemptSeen
 from poller.errors import StoreError, StoreUnavailable
 from poller.model import Event, dumps
 from poller.store import snapshots
@@ -27,6 +26,7 @@ from poller.store.connection import Connection, ServerInfo
 from poller.store.embedded import Embedded
 from poller.store.keys import Keys
 from poller.store.leases import Leases, Replicas, fair_share, inherit
+from poller.store.letters import Attempt
 from poller.store.snapshots import Requests, Snapshots
 from poller.watch.desk import Desk
 from poller.watch.driver import Driver
@@ -62,7 +62,8 @@ class Ears:
     swept: list[Callable[[str, Swept], None]] = field(default_factory=list)
     said: list[Callable[[str, Sequence[Event]], None]] = field(default_factory=list)
     """(source, events), once they are committed."""
-    attempted: list[Callable[[AttemptSeen], None]] = field(default_factory=list)
+    attempted: list[Callable[[str, Attempt], None]] = field(default_factory=list)
+    """(endpoint, attempt), once it was answered."""
     serving: list[Callable[[str], None]] = field(default_factory=list)
     """The page's address, once it answers."""
 
@@ -282,9 +283,9 @@ class Service:
         )
         await endpoint.run(stop)
 
-    def _attempted(self, seen: AttemptSeen) -> None:
+    def _attempted(self, endpoint: str, attempt: Attempt) -> None:
         for hear in self.ears.attempted:
-            hear(seen)
+            hear(endpoint, attempt)
 
 
 async def serve(settings: Settings, *, ears: Ears | None = None, stop: asyncio.Event | None = None) -> None:

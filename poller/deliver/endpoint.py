@@ -16,7 +16,7 @@ from poller.errors import StoreError
 from poller.model import Event
 from poller.store.connection import Connection
 from poller.store.keys import Keys
-from poller.store.letters import Meta
+from poller.store.letters import Attempt, Meta
 from poller.store.queue import Orders, Outcome, Queue
 
 from . import retry
@@ -28,7 +28,7 @@ from .journal import Journal
 from .lanes import Board, Item
 from .outbound import Answer, Outbound
 from .retry import Verdict
-from .settings import AttemptSeen, EndpointSettings, Gauges, outbound_for
+from .settings import EndpointSettings, Gauges, outbound_for
 from .settling import Patience
 
 TICK_S = 1.0
@@ -58,7 +58,7 @@ class Endpoint:
         now: Callable[[], float],
         chance: Callable[[], float],
         announce: Announce,
-        on_attempt: Callable[[AttemptSeen], None] = lambda _: None,
+        on_attempt: Callable[[str, Attempt], None] = lambda _, __: None,
         outbound: Callable[[EndpointSettings], Outbound] = outbound_for,
         tick_s: float = TICK_S,
     ) -> None:

@@ -11,14 +11,14 @@ from poller.store.queue import ATTEMPTS_KEPT, Queue
 
 from .lanes import Item
 from .outbound import Answer
-from .settings import AttemptSeen, EndpointSettings
+from .settings import EndpointSettings
 
 
 class Journal:
     """The journal of one endpoint. It holds neither secrets nor URLs."""
 
     def __init__(
-        self, *, settings: EndpointSettings, queue: Queue, on_attempt: Callable[[AttemptSeen], None]
+        self, *, settings: EndpointSettings, queue: Queue, on_attempt: Callable[[str, Attempt], None]
     ) -> None:
         self._name, self._queue, self._on_attempt = settings.name, queue, on_attempt
         self._log = structlog.get_logger().bind(endpoint=settings.name, host=settings.host)
@@ -29,24 +29,23 @@ class Journal:
     ) -> None:
         """Tell of one attempt; `due` is the next one's Unix time."""
         meta, ms = item.meta, round(answer.ms, 1)
-        self._unwritten.append(
-            Attempt(
-                at=now,
-                source=item.source,
-                place=item.place,
-                event=meta.id,
-                type=meta.type,
-                subject=meta.subject,
-                attempt=attempt,
-                outcome=outcome,
-                status=answer.status,
-                fault=answer.fault,
-                detail=answer.detail,
-                ms=ms,
-                excerpt=answer.excerpt.decode("utf-8", "replace"),
-                next=due,
-            )
+        told = Attempt(
+            at=now,
+            source=item.source,
+            place=item.place,
+            event=meta.id,
+            type=meta.type,
+            subject=meta.subject,
+            attempt=attempt,
+            outcome=outcome,
+            status=answer.status,
+            fault=answer.fault,
+            detail=answer.detail,
+            ms=ms,
+            excerpt=answer.excerpt.decode("utf-8", "replace"),
+            next=due,
         )
+        self._unwritten.append(told)
         self._log.info(
             "delivery.attempted",
             source=item.source,
@@ -59,18 +58,7 @@ class Journal:
             ms=ms,
             next=due and rfc3339(due),
         )
-        self._on_attempt(
-            AttemptSeen(
-                endpoint=self._name,
-                source=item.source,
-                type=meta.type,
-                outcome=outcome,
-                status=answer.status,
-                fault=answer.fault,
-                attempt_s=answer.ms / 1000,
-                age_s=max(0.0, now - item.key[0][0] / 1000),
-            )
-        )
+        self._on_attempt(self._name, told)
 
     async def write(self) -> None:
         """Keep what was told since the last time.

@@ -58,22 +58,6 @@ class EndpointSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptSeen:
-    """What the metrics learn of one attempt."""
-
-    endpoint: str
-    source: str
-    type: str
-    outcome: str
-    """delivered, later, dead, probe or gone."""
-    status: int | None
-    fault: str
-    attempt_s: float
-    age_s: float
-    """From the event's detection to this answer."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Gauges:
     """How an endpoint stands at this moment, as its process knows it."""
 

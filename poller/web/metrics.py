@@ -17,9 +17,9 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from poller._version import __version__
-from poller.deliver.settings import AttemptSeen
 from poller.errors import StoreError
 from poller.model import Event
+from poller.store.letters import Attempt, position
 from poller.watch.poll import Swept
 
 from .answers import EndpointAnswer, EndpointWord, Overview, SourceAnswer, SourceState
@@ -121,12 +121,13 @@ class Meters:
             if not event.type.startswith("poller."):
                 self._bounds.labels(source).observe(_width_s(event.body))
 
-    def attempted(self, seen: AttemptSeen) -> None:
+    def attempted(self, endpoint: str, attempt: Attempt) -> None:
         """Count an attempt."""
-        self._attempts.labels(seen.endpoint, seen.outcome).observe(seen.attempt_s)
-        self._tries.labels(seen.endpoint, seen.outcome).inc()
-        if seen.outcome == "delivered":
-            self._deliveries.labels(seen.endpoint).observe(seen.age_s)
+        self._attempts.labels(endpoint, attempt.outcome).observe(attempt.ms / 1000)
+        self._tries.labels(endpoint, attempt.outcome).inc()
+        if attempt.outcome == "delivered":
+            detected = position(attempt.place)[0] / 1000
+            self._deliveries.labels(endpoint).observe(max(0.0, attempt.at - detected))
 
     # --- telling ------------------------------------------------------------------------------
 

@@ -157,8 +157,8 @@ async def soak(
     def said(_: str, these: Sequence[Any]) -> None:
         told.events += len(these)
 
-    def attempted(seen: Any) -> None:
-        told.delivered += seen.outcome == "delivered"
+    def attempted(_: str, attempt: Any) -> None:
+        told.delivered += attempt.outcome == "delivered"
 
     async def scraping() -> None:
         async with aiohttp.ClientSession() as http:

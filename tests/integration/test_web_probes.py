@@ -11,9 +11,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from website import TOKEN, event, settings_of, site, unwell
 
-from poller.deliver.settings import AttemptSeen
 from poller.errors import SettingsError
 from poller.store.connection import Connection
+from poller.store.letters import Attempt
 from poller.watch.poll import Swept
 from poller.web import listen
 from poller.web.guard import MOST_BODY
@@ -134,17 +134,19 @@ async def test_metrics_tell_what_happened(fakestore: Connection) -> None:
         meters = here.web.meters
         meters.swept("acme", Swept(kind="opportunity", started=100.0, ended=100.4, complete=True))
         meters.said("acme", [event(1, type="drum.opportunity.won"), event(2)])
-        seen = AttemptSeen(
-            endpoint="billing",
+        attempt = Attempt(
+            at=100.3,
             source="acme",
+            place="100000-0",
+            event="evt_1",
             type="drum.opportunity.won",
+            subject="opportunity/101",
+            attempt=1,
             outcome="delivered",
             status=200,
-            fault="",
-            attempt_s=0.02,
-            age_s=0.3,
+            ms=20.0,
         )
-        meters.attempted(seen)
+        meters.attempted("billing", attempt)
         text = (await here.get("/metrics")).text
     found = {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
@@ -157,6 +159,7 @@ async def test_metrics_tell_what_happened(fakestore: Connection) -> None:
     assert found[("poller_events_total", (("source", "acme"), ("type", "drum.opportunity.won")))] == 1
     assert 33 < found[("poller_detection_bounds_seconds_sum", (("source", "acme"),))] / 2 < 35
     assert found[("poller_delivery_seconds_count", (("endpoint", "billing"),))] == 1
+    assert found[("poller_delivery_seconds_sum", (("endpoint", "billing"),))] == pytest.approx(0.3)
     assert found[("poller_webhook_attempts_total", (("endpoint", "billing"), ("outcome", "delivered")))] == 1
     assert found[("poller_lease_held", (("unit", "source/acme"),))] == 1
     assert found[("poller_store_up", ())] == 1

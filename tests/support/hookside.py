@@ -12,10 +12,11 @@ from aiohttp import web
 
 from poller.deliver.endpoint import Endpoint
 from poller.deliver.outbound import Outbound
-from poller.deliver.settings import AttemptSeen, EndpointSettings
+from poller.deliver.settings import EndpointSettings
 from poller.model import Event, fields_of
 from poller.store.connection import Connection
 from poller.store.keys import Keys
+from poller.store.letters import Attempt
 
 LOOPBACK = (ip_network("127.0.0.0/8"),)
 SECRET = bytes(range(32))
@@ -145,7 +146,7 @@ class Told:
     """What the endpoint announced and observed."""
 
     announced: list[tuple[str, str, str, dict[str, Any]]] = field(default_factory=list)
-    attempts: list[AttemptSeen] = field(default_factory=list)
+    attempts: list[Attempt] = field(default_factory=list)
 
     async def announce(self, source: str, type_: str, subject: str, object_: dict[str, Any]) -> None:
         self.announced.append((source, type_, subject, object_))
@@ -184,7 +185,7 @@ class Side:
             now=self.clock,
             chance=self.chance,
             announce=self.told.announce,
-            on_attempt=self.told.attempts.append,
+            on_attempt=lambda _, attempt: self.told.attempts.append(attempt),
             tick_s=self.tick_s,
             **self.options,
         )
