@@ -14,7 +14,7 @@ from poller.store.connection import Connection
 from poller.store.endpoint_stats import Standing as EndpointFound
 from poller.store.endpoint_stats import census
 from poller.store.keys import Keys
-from poller.store.leases import Holder, Leases, living
+from poller.store.leases import Leases, living
 from poller.store.letters import Counts, EndpointState
 from poller.store.snapshots import Snapshots
 from poller.watch.ledger import Memory, remembered
@@ -73,10 +73,6 @@ class Inspector:
         made = SOURCES.get(self._settings.sources[name].kind)
         return remembered(stored, made.lists if made else ())
 
-    async def source_holder(self, name: str) -> Holder | None:
-        """Who polls a source now."""
-        return await self._leases.holder(self._keys.source_lease(name))
-
     def _snapshots(self, name: str) -> Snapshots:
         return Snapshots(self._connection, self._keys, name, fence=0)
 
@@ -85,7 +81,6 @@ class Inspector:
         told = await snapshots.reported(self._connection, self._keys, name)
         report = loads(told) if told else {}
         lists = [await self._list(name, kind, memory, report) for kind in memory.lists]
-        holder = await self.source_holder(name)
         usage = await purse_of(name, given, self._connection, self._keys).budget.usage()
         told_s, delay = report.get("period_s"), report.get("delay") or {}
         found = SourceAnswer(
@@ -95,7 +90,7 @@ class Inspector:
             state="polling",
             why="",
             well=True,
-            held_by=holder.name if holder else None,
+            held_by=await self._leases.holder(self._keys.source_lease(name)),
             every_s=given.every.total_seconds(),
             period_s=float(told_s) if told_s else self._period_s(name, memories, usage),
             lists=lists,
@@ -200,7 +195,7 @@ class Inspector:
             state=word,
             why=why,
             well=word in ("ok", "paused") or (word == "failing" and state.said != "failing"),
-            held_by=holder.name if holder else None,
+            held_by=holder,
             waiting=_sum(counts, "waiting") + _sum(counts, "lag"),
             dead=_sum(counts, "dead"),
             oldest_waiting_s=max(0.0, self._now() - min(oldest)) if oldest else None,
@@ -212,9 +207,7 @@ class Inspector:
             recovering=any(each.recovering for each in counts),
         )
 
-    def _endpoint_word(
-        self, name: str, state: EndpointState, holder: Holder | None
-    ) -> tuple[EndpointWord, str]:
+    def _endpoint_word(self, name: str, state: EndpointState, holder: str | None) -> tuple[EndpointWord, str]:
         now = self._now()
         word = state.word(now=now)
         enable = f"`poller webhooks enable {name}` goes on from its place"

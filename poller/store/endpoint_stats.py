@@ -6,7 +6,6 @@ from typing import Any
 
 from .connection import Connection, translated
 from .keys import Keys
-from .leases import Holder
 from .letters import Counts, EndpointState, position
 from .queue import StreamFacts, orders_in, recovery_of, stream_facts
 
@@ -19,7 +18,7 @@ class Standing:
     """One endpoint."""
 
     state: EndpointState
-    holder: Holder | None
+    holder: str | None
     counts: list[Counts]
     """One for each of its sources."""
 
@@ -49,13 +48,13 @@ async def census(
 
 async def _states(
     connection: Connection, keys: Keys, names: Sequence[str]
-) -> dict[str, tuple[EndpointState, Holder | None]]:
+) -> dict[str, tuple[EndpointState, str | None]]:
     with translated():
         seconds, micros = await connection.commands.time()
         async with connection.commands.pipeline(transaction=False) as pipe:
             for name in names:
                 pipe.hgetall(keys.endpoint(name))
-                pipe.hmget(keys.endpoint_lease(name), ["holder", "until", "fence"])
+                pipe.hmget(keys.endpoint_lease(name), ["holder", "until"])
             told: list[Any] = await pipe.execute()
     now_ms = int(seconds) * 1000 + int(micros) / 1000
     return {
@@ -64,11 +63,9 @@ async def _states(
     }
 
 
-def _holder(lease: Sequence[bytes | None], now_ms: float) -> Holder | None:
-    name, until, fence = lease
-    if name is None or until is None or float(until) <= now_ms:
-        return None
-    return Holder(name.decode(), float(until) / 1000, (float(until) - now_ms) / 1000, int(fence or 0))
+def _holder(lease: Sequence[bytes | None], now_ms: float) -> str | None:
+    name, until = lease
+    return None if name is None or until is None or float(until) <= now_ms else name.decode()
 
 
 async def _rows(

@@ -5,7 +5,6 @@ commit and settlement compares in its own script. All times are Redis TIME, neve
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from xxhash import xxh3_64_intdigest
@@ -21,17 +20,6 @@ _BEAT = Script("replicas_beat")
 
 _BETWEEN = "\n"
 """Between the units of a heartbeat: no name has a line break."""
-
-
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """Who holds a lease now."""
-
-    name: str
-    until: float
-    """Unix time in seconds, by the clock of Redis."""
-    left_s: float
-    fence: int
 
 
 class Leases:
@@ -64,13 +52,10 @@ class Leases:
         """Give the lease back at once; False says that it was no longer ours, and nothing changed."""
         return bool(await self._connection.run(_RELEASE, [key], [self._me, fence]))
 
-    async def holder(self, key: str) -> Holder | None:
+    async def holder(self, key: str) -> str | None:
         """Who holds the lease at `key`, or None where it is free or has run out."""
         found = await self._connection.run(_HOLDER, [key], [])
-        if found is None:
-            return None
-        name, until_ms, left_ms, fence = found
-        return Holder(name.decode(), int(until_ms) / 1000, int(left_ms) / 1000, int(fence))
+        return None if found is None else str(found.decode())
 
 
 class Replicas:

@@ -47,7 +47,7 @@ class Pair:
         units = {name: keys.source_lease(name) for name in ("acme", "beta")}
         units["hook"] = keys.endpoint_lease("hook")
         found = {unit: await self.leases.holder(key) for unit, key in units.items()}
-        return {unit: int(each.name.split("-")[-2]) for unit, each in found.items() if each}
+        return {unit: int(each.split("-")[-2]) for unit, each in found.items() if each}
 
     async def shared(self) -> dict[str, int]:
         """Wait until everything is held, and by both; gives who holds what."""

@@ -82,7 +82,7 @@ async def test_leases_are_free_at_once(tmp_path: Path, redis_url: str, figures: 
 
         async def holders() -> list[str]:
             found = [await leases.holder(key) for key in keys]
-            return [each.name for each in found if each]
+            return [each for each in found if each]
 
         async with home(tmp_path, sources=sources, receiver=receiver.url, redis=redis) as place:
             first, second = await place.run(), await place.run()
