@@ -12,17 +12,14 @@ from .status import Inspector
 from .wiring import endpoint_of
 
 
-def house_of(
-    settings: Settings, connection: Connection, keys: Keys, *, me: str, pulse: Callable[[], Pulse]
-) -> House:
+def house_of(settings: Settings, connection: Connection, keys: Keys, *, pulse: Callable[[], Pulse]) -> House:
     """Put together what pages, API and metrics show and touch."""
     webhooks = settings.webhooks
     return House(
         door=door_of(settings),
-        me=me,
         connection=connection,
         keys=keys,
-        sources={name: _facts(name, given) for name, given in settings.sources.items()},
+        sources={name: _facts(given) for name, given in settings.sources.items()},
         endpoints={name: endpoint_of(name, given) for name, given in webhooks.items()},
         shown_urls={name: given.shown_url for name, given in webhooks.items()},
         look=Inspector(settings, connection, keys).everything,
@@ -36,7 +33,6 @@ def door_of(settings: Settings) -> Door:
     web = settings.web
     return Door(
         host=web.host,
-        port=web.port,
         loopback=is_loopback(web.host),
         token=web.token.get_secret_value() if web.token else "",
         hosts=tuple(name.strip("[]") for name in web.hosts),
@@ -44,13 +40,9 @@ def door_of(settings: Settings) -> Door:
     )
 
 
-def _facts(name: str, given: SourceSettings) -> SourceFacts:
-    made = SOURCES.get(given.kind)
+def _facts(given: SourceSettings) -> SourceFacts:
     return SourceFacts(
-        name=name,
         kind=given.kind,
-        base_url=given.base_url,
-        details=given.details,
-        lists=made.lists if made else (),
+        lists=SOURCES[given.kind].lists,
         hook_secret=given.hook_secret.get_secret_value() if given.hook_secret else "",
     )

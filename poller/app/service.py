@@ -322,7 +322,7 @@ async def serve(settings: Settings, *, ears: Ears | None = None, stop: asyncio.E
 async def _fronted(service: Service, listener: Listener, stop: asyncio.Event) -> AsyncIterator[None]:
     """Answer over HTTP while the block runs (contract §9)."""
     settings, ears = service.settings, service.ears
-    house = house_of(settings, service.connection, service.keys, me=service.me, pulse=service.pulse)
+    house = house_of(settings, service.connection, service.keys, pulse=service.pulse)
     web = Web(house, stopping=stop.is_set)
     ears.swept.append(web.meters.swept)
     ears.said.append(web.meters.said)

@@ -70,8 +70,7 @@ class Inspector:
     async def memory(self, name: str) -> Memory:
         """What a source of the settings remembers."""
         stored = await self._snapshots(name).open()
-        made = SOURCES.get(self._settings.sources[name].kind)
-        return remembered(stored, made.lists if made else ())
+        return remembered(stored, SOURCES[self._settings.sources[name].kind].lists)
 
     def _snapshots(self, name: str) -> Snapshots:
         return Snapshots(self._connection, self._keys, name, fence=0)
@@ -256,16 +255,13 @@ def same_host(one: SourceSettings, other: SourceSettings) -> bool:
 
 def unit_of(given: SourceSettings) -> str:
     """What the budget of its host counts."""
-    made = SOURCES.get(given.kind)
-    return made.api.unit if made else "requests"
+    return SOURCES[given.kind].api.unit
 
 
 def detailed_kinds(given: SourceSettings) -> list[str]:
     """The kinds whose records are read by id in turn."""
-    made = SOURCES.get(given.kind)
-    if made is None or not given.details:
-        return []
-    return [name for name in made.lists if made.kinds[name].detailed]
+    made = SOURCES[given.kind]
+    return [name for name in made.lists if given.details and made.kinds[name].detailed]
 
 
 def sweeps_of(memory: Memory) -> int:

@@ -77,17 +77,6 @@ async def look_at_source(store: Store, name: str, tell: Tell) -> None:
     """
     given = store.settings.sources[name]
     step = f"source {name}"
-    if given.kind not in SOURCES:
-        known = ", ".join(SOURCES)
-        tell(
-            Step(
-                step=step,
-                state="failed",
-                said=f"kind {given.kind} is not known",
-                remedy=f"use one of: {known}",
-            )
-        )
-        return
     source = source_of(name, given)
     try:
         purse = purse_of(name, given, store.connection, store.keys)
@@ -323,7 +312,7 @@ async def _others(store: Store, name: str) -> list[Load]:
     """The other sources that draw on the same budget, as far as they are known."""
     inspector, found = Inspector(store.settings, store.connection, store.keys), []
     for each, given in store.settings.sources.items():
-        if each == name or given.kind not in SOURCES or not same_host(given, store.settings.sources[name]):
+        if each == name or not same_host(given, store.settings.sources[name]):
             continue
         memory = await inspector.memory(each)
         known = Snapshots(store.connection, store.keys, each, fence=0)

@@ -41,7 +41,7 @@ class Store:
     @property
     def house(self) -> House:
         """What the page stands on: commands tell and do the same."""
-        return house_of(self.settings, self.connection, self.keys, me="", pulse=_no_service)
+        return house_of(self.settings, self.connection, self.keys, pulse=_no_service)
 
 
 def _no_service() -> Pulse:

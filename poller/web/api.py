@@ -43,10 +43,9 @@ from .search import Wanted, find, placed
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
-def told(answer: BaseModel | dict[str, Any], *, status: int = 200) -> Response:
+def told(answer: BaseModel) -> Response:
     """An answer as JSON; numbers keep the places that the CRM sent."""
-    value = answer.model_dump() if isinstance(answer, BaseModel) else answer
-    return Response(dumps(value), status_code=status, media_type="application/json")
+    return Response(dumps(answer.model_dump()), media_type="application/json")
 
 
 def query(request: Request, model: type[ModelT]) -> ModelT:
@@ -134,16 +133,21 @@ async def dead(request: Request) -> Response:
     """GET /api/webhooks/NAME/dead."""
     web, name = request.app.state.web, request.path_params["name"]
     await web.actions.endpoint_standing(name)
-    limit, found = query(request, CountQuery).limit, list[DeadAnswer]()
-    for source in web.actions.sources_of(name):
-        letters = await web.office.dead(name, source, count=limit)
-        found += [dead_answer(source, each) for each in letters]
-    found.sort(key=lambda each: each.died_at)
-    return told(DeadsAnswer(webhook=name, dead=found[:limit]))
+    limit = query(request, CountQuery).limit
+    return told(DeadsAnswer(webhook=name, dead=await dead_letters(web, name, count=limit)))
 
 
-def dead_answer(source: str, letter: Letter) -> DeadAnswer:
-    """A dead letter as it is told."""
+async def dead_letters(web: Any, name: str, *, count: int) -> list[DeadAnswer]:
+    """The oldest dead letters of an endpoint, over all its sources."""
+    found = [
+        _dead(source, letter)
+        for source in web.actions.sources_of(name)
+        for letter in await web.office.dead(name, source, count=count)
+    ]
+    return sorted(found, key=lambda each: each.died_at)[:count]
+
+
+def _dead(source: str, letter: Letter) -> DeadAnswer:
     meta = letter.meta
     return DeadAnswer(
         source=source,

@@ -71,13 +71,13 @@ class Health:
         return list(dict.fromkeys([*reasons, *await redis_trouble(self._house.connection)]))
 
 
-async def redis_trouble(connection: Connection, *, within_s: float = REDIS_S) -> Sequence[str]:
+async def redis_trouble(connection: Connection) -> Sequence[str]:
     """Why Redis cannot be used; empty while it answers."""
     try:
-        async with asyncio.timeout(within_s):
+        async with asyncio.timeout(REDIS_S):
             await connection.ping()
     except TimeoutError:
-        return [f"Redis gave no answer within {within_s:g} s"]
+        return [f"Redis gave no answer within {REDIS_S:g} s"]
     except StoreError as exc:
         return [str(exc)]
     return []

@@ -34,7 +34,6 @@ log = structlog.get_logger("poller.web")
 
 class _Data(msgspec.Struct):
     id: int | str
-    type: str = ""
     attributes: dict[str, Any] = {}
 
 

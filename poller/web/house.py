@@ -20,7 +20,6 @@ class Door:
     """`[web]` as values. Its repr holds no secret."""
 
     host: str
-    port: int
     loopback: bool
     """Only this machine can reach `host`."""
     token: str = field(default="", repr=False)
@@ -30,12 +29,9 @@ class Door:
 
 @dataclass(frozen=True, kw_only=True)
 class SourceFacts:
-    """What `[sources.NAME]` says, as far as it is shown or asked for here. Its repr holds no secret."""
+    """What `[sources.NAME]` says, as far as it is asked for here. Its repr holds no secret."""
 
-    name: str
     kind: str
-    base_url: str
-    details: bool
     lists: tuple[str, ...]
     """Kinds of records that can be read by themselves."""
     hook_secret: str = field(default="", repr=False)
@@ -61,8 +57,6 @@ class House:
     """Everything that pages, API and metrics show and touch."""
 
     door: Door
-    me: str
-    """This replica."""
     connection: Connection
     keys: Keys
     sources: Mapping[str, SourceFacts]

@@ -13,8 +13,8 @@ from poller.deliver.filters import wants_source, wants_type
 from poller.model import Entry, pretty
 
 from .actions import Refused
-from .answers import DeadAnswer, EventsQuery
-from .api import dead_answer, query
+from .answers import EventsQuery
+from .api import dead_letters, query
 from .faults import fault
 from .needs import needs
 from .plots import attempts_record, day_bars, share_curve
@@ -208,15 +208,8 @@ async def one_webhook(request: Request) -> Response:
         url=web.house.shown_urls.get(name, ""),
         record=attempts_record(tried, now=time.time()),
         attempts=tried[:ROWS],
-        dead=await _dead(web, name),
+        dead=await dead_letters(web, name, count=ROWS),
     )
-
-
-async def _dead(web: Any, name: str) -> list[DeadAnswer]:
-    found: list[DeadAnswer] = []
-    for source in web.actions.sources_of(name):
-        found += [dead_answer(source, each) for each in await web.office.dead(name, source, count=ROWS)]
-    return sorted(found, key=lambda each: each.died_at)[:ROWS]
 
 
 async def static(request: Request) -> Response:

@@ -11,6 +11,7 @@ from .trends import Day
 WIDTH, HEIGHT = 720.0, 120.0
 BARS = 60
 NICE = (1, 2, 5)
+DAY_S = 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +82,13 @@ def _height(count: int, top: int) -> float:
     return round(count / top * HEIGHT, 1)
 
 
-def share_curve(points: Sequence[tuple[float, float]], *, now: float, hours: int = 24) -> Curve:
-    """Shares (0 to 1) over the last hours as a line and the area under it."""
+def share_curve(points: Sequence[tuple[float, float]], *, now: float) -> Curve:
+    """Shares (0 to 1) over the last day as a line and the area under it."""
     if len(points) < 2:  # one point is no line
         return Curve("", "", 0.0, 0.0)
-    start, span_s = now - hours * 3600, hours * 3600
+    start = now - DAY_S
     drawn = [
-        (round((at - start) / span_s * WIDTH, 1), round(HEIGHT * (1 - min(1.0, share)), 1))
+        (round((at - start) / DAY_S * WIDTH, 1), round(HEIGHT * (1 - min(1.0, share)), 1))
         for at, share in points
     ]
     line = " ".join(f"{x},{y}" for x, y in drawn)

@@ -41,9 +41,9 @@ def number(value: float) -> str:
     return f"{value:,.0f}"
 
 
-def plural(count: int, one: str, many: str = "") -> str:
+def plural(count: int, one: str) -> str:
     """A count and its noun."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
+    return f"{count:,} {one if count == 1 else one + 's'}"
 
 
 def many(noun: str) -> str:

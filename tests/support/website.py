@@ -95,7 +95,7 @@ async def site(connection: Connection, settings: Settings | None = None) -> Asyn
     settings = settings or settings_of()
     keys = Keys(settings.redis.prefix)
     here: list[Site] = []
-    house = house_of(settings, connection, keys, me="replica-1", pulse=lambda: here[0].pulse)
+    house = house_of(settings, connection, keys, pulse=lambda: here[0].pulse)
     web = Web(house, stopping=lambda: here[0].stopping)
     host = settings.web.host if settings.web.host != "0.0.0.0" else "127.0.0.1"
     listener = listen(settings.web.host, 0)
