@@ -31,10 +31,6 @@ class Answer:
     headers: tuple[tuple[bytes, bytes], ...]
     body: bytes
 
-    def header(self, name: bytes) -> bytes | None:
-        """The value of the first header of that (lower-case) name."""
-        return next((value for key, value in self.headers if key == name), None)
-
     def with_headers(self, *more: tuple[bytes, bytes]) -> "Answer":
         return replace(self, headers=self.headers + more)
 
@@ -263,9 +259,6 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
     }
 )
 """Every fault by name; `hang` lasts as long as the caller's patience, the three last are large."""
-
-QUICK = tuple(name for name in FAULTS if name not in {"hang", "huge", "gzip_bomb", "gzip_twice"})
-"""The faults that cost a test no time."""
 
 
 def known(names: Any) -> tuple[str, ...]:

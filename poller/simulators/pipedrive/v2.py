@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from poller.model import dumps
+from poller.model import dumps, rfc3339
 
 from . import answers, views
 from .answers import Reply
@@ -197,7 +197,7 @@ def _named_place(named: Named) -> tuple[Any, int]:
 
 def _told(values: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        name: views.fine(value) if name in PROJECT_TIMES and value is not None else value
+        name: rfc3339(value) if name in PROJECT_TIMES and value is not None else value
         for name, value in values.items()
         if name not in _HIDDEN
     }
@@ -207,7 +207,7 @@ def _hop(hop: Hop) -> dict[str, Any]:
     return {
         "change_source": "app",
         "change_source_user_agent": None,
-        "time": views.fine(hop.at),
+        "time": rfc3339(hop.at),
         "new_values": _told(hop.new),
         "old_values": _told(hop.old),
         "actor_user_id": 1,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from poller.model import Json
+from poller.model import Json, rfc3339
 
 from .fields import CUSTOM, DEAL, DEAL_EXTRAS, DEAL_TIMES, PROJECT, PROJECT_TIMES
 from .switches import Switches
@@ -29,11 +29,6 @@ def whole(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def fine(at: float) -> str:
-    """A moment as projects of v2 print it: `2026-04-14T10:45:20.852Z`."""
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 def status_of(row: Row, switches: Switches) -> str:
     """The status that is printed; of a deleted deal the documents do not say which."""
     replaced = row.deleted and (row.kind == "project" or switches.deleted_status == "deleted")
@@ -49,7 +44,7 @@ def custom(row: Row, *, nulls: bool) -> dict[str, Json]:
 
 def thing(named: Named) -> dict[str, Json]:
     """A stage, pipeline, board, phase, person or organization of v2."""
-    moment = fine if named.table in {"board", "phase"} else whole
+    moment = rfc3339 if named.table in {"board", "phase"} else whole
     times = {"add_time": moment(named.add_time), "update_time": moment(named.update_time)}
     return {"id": named.id, **_PRINTED[named.table](named), **times}
 
@@ -79,7 +74,7 @@ def _project(row: Row, name: str, switches: Switches) -> Json:
         return status_of(row, switches)
     if name == "custom_fields":
         return custom(row, nulls=switches.null_custom_fields)
-    return _plain(row.values[name], fine if name in PROJECT_TIMES else None)
+    return _plain(row.values[name], rfc3339 if name in PROJECT_TIMES else None)
 
 
 def _extra(row: Row, name: str) -> Json:
