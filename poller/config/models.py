@@ -25,6 +25,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from poller.deliver.filters import compile_filter
+from poller.deliver.formats import FORMATS, RATES, UNSIGNED
 from poller.deliver.retry import SCHEDULE_S
 from poller.deliver.signing import decode_secret
 from poller.errors import SettingsError
@@ -73,10 +74,13 @@ def _matches(pattern: re.Pattern[str], message: str) -> AfterValidator:
     return AfterValidator(partial(_matching, pattern, message))
 
 
-def _known_kind(kind: str) -> str:
-    if kind in SOURCES:
-        return kind
-    raise PydanticCustomError("literal_error", "not a kind", {"expected": either(SOURCES)})
+def _one_of(words: Mapping[str, Any]) -> AfterValidator:
+    def known(word: str) -> str:
+        if word in words:
+            return word
+        raise PydanticCustomError("literal_error", "not known", {"expected": either(words)})
+
+    return AfterValidator(known)
 
 
 def either(words: Iterable[str]) -> str:
@@ -156,7 +160,7 @@ def _header_value(value: SecretStr) -> SecretStr:
 _AS_TEXT = PlainSerializer(str, return_type=str, when_used="json")
 _AS_DURATION = PlainSerializer(values.format_duration, return_type=str, when_used="json")
 
-Kind = Annotated[str, AfterValidator(_known_kind)]
+Kind = Annotated[str, _one_of(SOURCES)]
 Name = Annotated[str, AfterValidator(values.parse_name)]
 Duration = Annotated[timedelta, BeforeValidator(values.parse_duration), _AS_DURATION]
 PositiveDuration = Annotated[timedelta, BeforeValidator(values.parse_positive), _AS_DURATION]
@@ -272,7 +276,7 @@ class WebhookSettings(_Frozen):
     """One receiver of events over HTTP."""
 
     url: Annotated[SecretStr, BeforeValidator(values.parse_endpoint_url)]
-    format: Literal["cloudevents", "slack"] = "cloudevents"
+    format: Annotated[str, _one_of(FORMATS)] = "cloudevents"
     secrets: Annotated[
         tuple[Annotated[SecretStr, BeforeValidator(values.parse_signing_secret)], ...], _List
     ] = Field((), validate_default=True)
@@ -291,18 +295,15 @@ class WebhookSettings(_Frozen):
     @model_validator(mode="before")
     @classmethod
     def _pace(cls, given: Any) -> Any:
-        """Give Slack its one message a second, and read an empty rate as none."""
+        """Give a format its own rate, as Slack its one message a second, and read an empty one as none."""
         if not isinstance(given, Mapping) or given.get("rate"):
             return given
-        filled = {key: value for key, value in given.items() if key != "rate"}
-        if filled.get("format") == "slack":
-            filled["rate"] = "1/s"
-        return filled
+        return {**given, "rate": RATES.get(str(given.get("format")))}
 
     @field_validator("secrets")
     @classmethod
     def _signed(cls, secrets: tuple[SecretStr, ...], info: ValidationInfo) -> tuple[SecretStr, ...]:
-        if not secrets and info.data.get("format") == "cloudevents":
+        if not secrets and info.data.get("format") in FORMATS.keys() - UNSIGNED:
             msg = "is missing, and every request is signed; make one with `poller webhooks secret`"
             raise ValueError(msg)
         return secrets

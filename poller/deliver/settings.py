@@ -6,7 +6,6 @@ from typing import Literal
 from urllib.parse import parse_qsl, urlsplit
 
 from . import retry
-from .formats import RATES_PER_S
 from .outbound import Network, Outbound
 
 SHORTEST_SECRET = 6
@@ -53,8 +52,7 @@ class EndpointSettings:
     @property
     def interval_s(self) -> float:
         """Shortest time between the starts of two attempts."""
-        rate = self.rate_per_s or RATES_PER_S.get(self.format)
-        return 1 / rate if rate else 0.0
+        return 1 / self.rate_per_s if self.rate_per_s else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

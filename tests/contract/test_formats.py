@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from slack_sdk.models.blocks import Block, ContextBlock, HeaderBlock, SectionBlock
 from standardwebhooks.webhooks import Webhook
 
-from poller.deliver.formats import FORMATS, RATES_PER_S, UNSIGNED
+from poller.deliver.formats import FORMATS, RATES, UNSIGNED
 from poller.deliver.formats.slack import escape, fitted, message, money
 from poller.deliver.signing import encode_secret
 from poller.model import Event, dumps
@@ -196,7 +196,7 @@ def test_slack_gets_neither_id_nor_signature() -> None:
         "content-type"
     }
     assert "slack" in UNSIGNED
-    assert RATES_PER_S["slack"] == 1
+    assert RATES["slack"] == "1/s"
 
 
 @given(st.text(), st.integers(2, 200))

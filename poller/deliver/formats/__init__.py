@@ -10,8 +10,8 @@ FORMATS: Mapping[str, Format] = {"cloudevents": cloudevents.render, "slack": sla
 UNSIGNED = frozenset({"slack"})
 """Formats that need no secret."""
 
-RATES_PER_S: Mapping[str, float] = {"slack": 1.0}
-"""Requests per second where the settings name none. Slack: one message a second for each hook
+RATES: Mapping[str, str] = {"slack": "1/s"}
+"""The rate of a format where the settings name none. Slack: one message a second for each hook
 (https://docs.slack.dev/apis/web-api/rate-limits)."""
 
-__all__ = ["FORMATS", "RATES_PER_S", "UNSIGNED", "Format", "Request"]
+__all__ = ["FORMATS", "RATES", "UNSIGNED", "Format", "Request"]
