@@ -6,6 +6,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from clocks import Clock
 
 from poller.model import loads
 from poller.simulators import Options, serve
@@ -36,16 +37,6 @@ OLD_DEAL = """
 OLD_PROJECT = """
     id title description status status_change_time start_date end_date owner_id add_time update_time labels
     archive_time deal_ids person_id org_id board_id phase_id"""
-
-
-class Clock:
-    """A clock that stands until it is set."""
-
-    def __init__(self, now: float = NOON) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Caller:
@@ -96,7 +87,7 @@ class Caller:
 async def calling(
     *, deals: int = 0, projects: int = 0, world: World | None = None, **switches: Any
 ) -> AsyncIterator[Caller]:
-    clock = Clock()
+    clock = Clock(NOON)
     world = world or World(clock=clock)
     world.populate(deals=deals, projects=projects)
     options = Options(clock=clock)

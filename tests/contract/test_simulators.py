@@ -15,6 +15,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from clocks import Clock
 
 from poller.model import loads
 from poller.simulators import PORTS, SIMULATORS, Options, close, serve
@@ -519,16 +520,6 @@ async def test_lists_within_a_record_can_be_shuffled() -> None:
 
 
 # --- the wire -------------------------------------------------------------------------------------------
-
-
-class Clock:
-    """A clock that stands until it is set."""
-
-    def __init__(self, now: float) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.mark.parametrize("mode", ["none", "seconds", "date"])

@@ -16,12 +16,6 @@ from poller.store.keys import Keys
 from poller.watch.sources import SOURCES
 
 
-@pytest.fixture
-def call(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Commands:
-    """The command line, with a settings file of its own."""
-    return Commands(tmp_path / "poller.toml", capsys)
-
-
 def step(said: Said, name: str, word: str = "") -> dict[str, Any]:
     """The step of a name whose words hold `word`."""
     found = [each for each in said.json["steps"] if each["step"] == name and word in each["said"]]

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
 from commands import Commands
 from rich.text import Text
 
@@ -20,12 +19,6 @@ from poller.store.letters import position
 from poller.store.streams import AT_ONCE, Streams
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def call(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Commands:
-    """The command line, with a settings file of its own."""
-    return Commands(tmp_path / "poller.toml", capsys)
 
 
 def made(number: int, *, type_: str = "drum.opportunity.updated", **object_: Any) -> Event:

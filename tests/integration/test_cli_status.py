@@ -3,7 +3,6 @@
 import re
 from pathlib import Path
 
-import pytest
 from commands import Commands, crm, service
 from hookside import Receiver, receiving
 from waiting import wait_until
@@ -12,12 +11,6 @@ from poller.simulators import Options, serve
 from poller.simulators.drum import DEMO_TOKEN
 from poller.store.connection import Connection
 from poller.store.keys import Keys
-
-
-@pytest.fixture
-def call(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Commands:
-    """The command line, with a settings file of its own."""
-    return Commands(tmp_path / "poller.toml", capsys)
 
 
 async def test_status_of_what_is_well(call: Commands, redis_url: str) -> None:

@@ -1,11 +1,10 @@
 """`poller webhooks`: looking at endpoints, trying them out, and orders that the service obeys."""
 
 import json
-from pathlib import Path
 
 import pytest
 from aiohttp import web
-from commands import Commands, crm, service
+from commands import SECRET, Commands, crm, service
 from hookside import Got, Receiver, receiving
 from standardwebhooks import Webhook
 from waiting import wait_until
@@ -13,14 +12,6 @@ from waiting import wait_until
 from poller import schemas
 from poller.store.connection import Connection
 from poller.store.keys import Keys
-
-SECRET = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
-
-
-@pytest.fixture
-def call(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Commands:
-    """The command line, with a settings file of its own."""
-    return Commands(tmp_path / "poller.toml", capsys)
 
 
 async def test_trial(call: Commands) -> None:

@@ -7,7 +7,7 @@ import pytest
 import structlog.testing
 from aiohttp import web
 from badwire import BadWire
-from hookside import Clock, Got, Receiver, Side, delivering, event, hang, quick_outbound, receiving
+from hookside import Clock, Got, Receiver, attempts, delivering, event, hang, quick_outbound, receiving
 from standardwebhooks.webhooks import Webhook
 from waiting import wait_until
 
@@ -21,10 +21,6 @@ from poller.store.operators import Office
 from poller.store.queue import keys_of
 
 HOUR = 3600.0
-
-
-async def attempts(side: Side, count: int) -> None:
-    await wait_until(lambda: len(side.told.attempts) >= count, f"{count} attempts")
 
 
 async def test_edge_1_a_429_pauses_the_endpoint_for_as_long_as_it_says(

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 import structlog.testing
-from hookside import Clock, Receiver, Side, delivering, event, receiving
+from hookside import Clock, Receiver, Side, attempts, delivering, event, receiving
 from waiting import wait_until
 
 from poller.deliver.outbound import Outbound
@@ -15,10 +15,6 @@ from poller.store.keys import Keys
 from poller.store.operators import Office
 
 HOUR = 3600.0
-
-
-async def attempts(side: Side, count: int) -> None:
-    await wait_until(lambda: len(side.told.attempts) >= count, f"{count} attempts", timeout_s=10)
 
 
 async def state(side: Side, word: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 import structlog.testing
 from badwire import BadWire
-from hookside import Clock, Receiver, Side, delivering, event, hang, receiving
+from hookside import Clock, Receiver, attempts, delivering, event, hang, receiving
 from waiting import wait_until
 
 from poller.store.connection import Connection
@@ -14,10 +14,6 @@ from poller.store.keys import Keys
 from poller.store.operators import Office
 
 HOUR = 3600.0
-
-
-async def attempts(side: Side, count: int) -> None:
-    await wait_until(lambda: len(side.told.attempts) >= count, f"{count} attempts", timeout_s=10)
 
 
 async def test_a_later_event_of_a_record_waits_and_others_pass(connection: Connection, keys: Keys) -> None:

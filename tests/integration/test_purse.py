@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import time_machine
+from clocks import Clock
 
 from poller.errors import Limited
 from poller.store.budget import Budget
@@ -23,20 +24,10 @@ SEVEN_OCLOCK = 1_795_374_000.0
 """Sun, 22 Nov 2026 19:00:00 GMT."""
 
 
-class Clock:
-    """A clock that stands until it is moved."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
     """A clock of the purse's own."""
-    return Clock()
+    return Clock(1000.0)
 
 
 def purse(connection: Connection, keys: Keys, clock: Clock, *, limit: int = 40) -> Purse:

@@ -1,20 +1,15 @@
 """The 26 traps of facts.md §1.11, each by its number, against the simulated Drum over real HTTP."""
 
-from datetime import datetime
 from typing import Any
 
 import pytest
+from truth import moment
 from watching import drum
 
 from poller.errors import Refused
 from poller.model import dumps
 from poller.simulators.drum import Population, World
 from poller.store.connection import Connection
-
-
-def moment(event: dict[str, Any], name: str) -> float:
-    """One bound of an event, in Unix seconds."""
-    return datetime.fromisoformat(event["data"]["observed"][name]).timestamp()
 
 
 async def test_trap_1_an_event_says_between_which_two_moments_it_happened(connection: Connection) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
+from waiting import wait_until
 
 from poller.deliver.endpoint import Endpoint
 from poller.deliver.outbound import Outbound
@@ -234,3 +235,8 @@ async def delivering(
         yield side
     finally:
         await side.kill()
+
+
+async def attempts(side: Side, count: int) -> None:
+    """Wait until so many attempts were made."""
+    await wait_until(lambda: len(side.told.attempts) >= count, f"{count} attempts", timeout_s=10)

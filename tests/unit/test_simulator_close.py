@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from clocks import Clock
 
 from poller.simulators.close import EXAMPLE, Orders, Switches, World, life_of
 from poller.simulators.close.dates import day, read, written, written_naive
@@ -18,18 +19,8 @@ from poller.simulators.truth import Entry
 START = 1_764_000_000.0
 
 
-class Clock:
-    """Time that stands until it is moved."""
-
-    def __init__(self) -> None:
-        self.now = START
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def made(*, opportunities: int = 0, seed: int = 1, clock: Clock | None = None, **switches: Any) -> Orders:
-    world = World(switches=Switches.model_validate(switches), clock=clock or Clock())
+    world = World(switches=Switches.model_validate(switches), clock=clock or Clock(START))
     world.populate(opportunities=opportunities, seed=seed)
     return Orders(world)
 
@@ -226,7 +217,7 @@ def test_handed_over_into_view() -> None:
 
 def test_lead_takes_its_deals_along() -> None:
     """Deleting a lead removes its deals in one transition; bringing it back lets them appear, dated anew."""
-    clock = Clock()
+    clock = Clock(START)
     orders = made(clock=clock)
     world = orders.world
     lead = world.row(EXAMPLE).values["lead_id"]
@@ -279,7 +270,7 @@ def test_ties() -> None:
     entries = orders.bulk_update(records, confidence=42)
     assert len({entry.transition for entry in entries}) == 1
     assert {row.updated_ms for row in world.live()} == {int(START * 1000)}
-    clock = Clock()
+    clock = Clock(START)
     coarse = made(opportunities=2, clock=clock, resolution_ms=1000)
     for step, record in enumerate(list(coarse.world.rows)):
         clock.now = START + 5 + step / 10
@@ -324,7 +315,7 @@ def test_renames() -> None:
 
 def test_late_writes() -> None:
     """With a lag a write shows after the moment it is dated with; those of one record keep their order."""
-    clock = Clock()
+    clock = Clock(START)
     orders = made(opportunities=3, clock=clock, lag=50)
     world = orders.world
     others = [record for record in world.rows if record != EXAMPLE]
@@ -428,7 +419,7 @@ def test_events_of_a_merge() -> None:
 
 def test_updates_are_drawn_together() -> None:
     """Updates of one object within seconds are one event that moves; later ones are events of their own."""
-    clock = Clock()
+    clock = Clock(START)
     orders = made(clock=clock, consolidate_s=5)
     for value in (200, 300, 400):
         orders.update(EXAMPLE, value=value)
@@ -450,7 +441,7 @@ def test_currency_is_not_told() -> None:
 
 def test_cursors() -> None:
     """Cursors lead through the log once, newest first, in pages; a new event does not shift them."""
-    clock = Clock()
+    clock = Clock(START)
     orders = made(opportunities=30, clock=clock)
     records = list(orders.world.rows)
     for record in records[:25]:
@@ -498,7 +489,7 @@ def test_events_are_forgotten() -> None:
 
 def test_late_events() -> None:
     """Late events come in below newer ones, under their own dates; catching up shows all."""
-    clock = Clock()
+    clock = Clock(START)
     orders = made(opportunities=60, clock=clock, event_delay=10)
     records = list(orders.world.rows)[:50]
     missing = 0
@@ -561,7 +552,7 @@ def ask(world: World, offset_h: float = 0, precision_ms: int = 1, **asked: str) 
 
 def dated(*stamps: str) -> tuple[World, list[str]]:
     """A world whose deals were updated and created at these moments."""
-    world = World(with_examples=False, clock=Clock())
+    world = World(with_examples=False, clock=Clock(START))
     world.populate(opportunities=len(stamps))
     for row, stamp in zip(world.live(), stamps, strict=True):
         row.updated_ms = row.created_ms = read(stamp, offset_h=0)
@@ -613,7 +604,7 @@ def test_naive_dates_are_in_the_callers_zone() -> None:
 def test_bad_queries(asked: dict[str, str], field: str) -> None:
     """What cannot be read or is not offered is refused by name; an offset's plus must be encoded."""
     with pytest.raises(BadQuery) as caught:
-        ask(World(clock=Clock()), **asked)
+        ask(World(clock=Clock(START)), **asked)
     assert caught.value.field == field
 
 

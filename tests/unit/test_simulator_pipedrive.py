@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
+from clocks import Clock
 
 from poller.simulators.pipedrive import Orders, Switches, World, life_of
 from poller.simulators.pipedrive.columns import number
@@ -15,18 +16,8 @@ NOON = 1_800_014_400.0
 """2027-01-15, noon in UTC."""
 
 
-class Clock:
-    """A clock that stands until it is set."""
-
-    def __init__(self, now: float = NOON) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def made(*, deals: int = 0, projects: int = 0, **options: Any) -> tuple[World, Orders, Clock]:
-    clock = Clock()
+    clock = Clock(NOON)
     switches = Switches.model_validate(options.pop("switches", {}))
     world = World(clock=clock, switches=switches, **options)
     world.populate(deals=deals, projects=projects)
