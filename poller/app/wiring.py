@@ -42,16 +42,14 @@ def purse_of(
 def source_of(name: str, given: SourceSettings) -> Source:
     """One source with its connections; close it after use."""
     made = SOURCES[given.kind]
-    token = given.token.get_secret_value()
     upstream = Upstream(
         base_url=given.base_url,
-        auth=made.auth(token),
+        auth=made.auth(given.token.get_secret_value()),
         proxy=given.proxy.get_secret_value() if given.proxy else "",
     )
     account = Account(
         name=name,
         base_url=given.base_url,
-        token=token,
         won_statuses=frozenset(given.won_statuses),
         lost_statuses=frozenset(given.lost_statuses),
         recents=given.recents,

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from poller.config import Given, compose, is_loopback, parse_dotenv, parse_name
+from poller.config import SLACK_EVENTS, Given, compose, is_loopback, parse_dotenv, parse_name
 from poller.errors import SettingsError
 from poller.watch.sources import SOURCES
 from poller.watch.sources.base import Api
@@ -115,12 +115,11 @@ def _toml_lines(answers: Answers) -> Iterator[str]:
 
 
 def _slack_lines(*, on: bool) -> Iterator[str]:
-    events = '["*.won", "*.lost", "poller.source.suspended", "poller.source.held", "poller.source.resumed"]'
     yield from _block(
         "[webhooks.slack]",
         'url = "${SLACK_WEBHOOK_URL}"',
         'format = "slack"',
-        f"events = {events}",
+        f"events = {json.dumps(SLACK_EVENTS)}",
         on=on,
     )
 

@@ -9,10 +9,12 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import BaseModel, SecretStr
 
+from poller.deliver.settings import LONG_SEGMENT
+
 from .models import Settings, WebhookSettings
 from .origins import Origin, Path_, dotted
 from .problems import origin_of
-from .values import LONG_SEGMENT, MASK, format_duration, is_slack, mask_url
+from .values import MASK, format_duration, is_slack, mask_url
 
 Shown = str | int | bool | list[str] | None
 

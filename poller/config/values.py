@@ -11,11 +11,11 @@ from urllib.parse import SplitResult, urlsplit
 import idna
 from pydantic import SecretStr
 
+from poller.deliver.settings import LONG_SEGMENT
 from poller.deliver.signing import MAKE_ONE, decode_secret
 
 LONGEST = timedelta(days=3650)
 MASK = "***"
-LONG_SEGMENT = 20  # characters; a part of a path as long as this is taken for a token
 
 _UNITS = {
     "ms": timedelta(milliseconds=1),

@@ -176,7 +176,7 @@ async def ours(url: str, store: str) -> tuple[Sweep, Callable[[], Awaitable[None
     fence = await Leases(connection, holder="bench", ttl_s=600).acquire(keys.source_lease("acme"))
     assert fence is not None
     upstream = Upstream(base_url=url, auth=SOURCES["drum"].auth("t"))
-    source = SOURCES["drum"](Account(name="acme", base_url=url, token="t"), upstream)
+    source = SOURCES["drum"](Account(name="acme", base_url=url), upstream)
     snapshots = Snapshots(connection, keys, "acme", fence=fence)
     budget = Budget(connection, keys, host="bench", egress="default", limit=10**6, window_s=300)
     purse = Purse(budget, host="bench", limit=10**6, window_s=300, timeout_s=30)

@@ -90,7 +90,7 @@ async def driving(
     assert fence is not None
     made, token = SOURCES[sim.kind], token or sim.token
     upstream = Upstream(base_url=sim.url, auth=made.auth(token), timeout_s=5.0)
-    source = made(Account(name=name, base_url=sim.url, token=token), upstream)
+    source = made(Account(name=name, base_url=sim.url), upstream)
     snapshots = Snapshots(connection, keys, name, fence=fence)
     budget = Budget(
         connection, keys, host="sim", egress="default", limit=limit, window_s=window_s, source=name

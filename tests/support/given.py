@@ -136,7 +136,7 @@ async def source(kind: str, *, token: str = "", pages: bool = True) -> AsyncIter
     async with serve(kind, options=Options(records=RECORDS, seed=4), **switches) as sim:
         made, secret = SOURCES[kind], token or sim.token
         upstream = Upstream(base_url=sim.url, auth=made.auth(secret), timeout_s=2)
-        built = made(Account(name="acme", base_url=sim.url, token=secret), upstream)
+        built = made(Account(name="acme", base_url=sim.url), upstream)
         try:
             yield sim, built
         finally:

@@ -144,7 +144,7 @@ async def watching(
     assert fence is not None
     made = SOURCES[kind]
     upstream = Upstream(base_url=url, auth=made.auth(token), timeout_s=timeout_s, now=now)
-    source = made(Account(name=name, base_url=url, token=token, **(account or {})), upstream)
+    source = made(Account(name=name, base_url=url, **(account or {})), upstream)
 
     async def anew() -> Desk:
         snapshots = Snapshots(connection, keys, name, fence=fence)

@@ -286,7 +286,6 @@ class Account:
 
     name: str
     base_url: str
-    token: str = field(repr=False)
     won_statuses: frozenset[str] = frozenset()
     lost_statuses: frozenset[str] = frozenset()
     recents: bool = False
