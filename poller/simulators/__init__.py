@@ -62,19 +62,16 @@ def simulate(
     seed: int = 1,
     pace: float = 1.0,
     records: int = 200,
-    switches: Mapping[str, Any] | None = None,
 ) -> None:
     """Run a simulator until SIGINT or SIGTERM; its first line says where it is and with which token.
 
     Raises:
-        ValueError: there is no such kind or switch.
+        ValueError: there is no such kind.
         OSError: a port is taken.
     """
     main = PORTS.get(kind, 0) if port is None else port
     admin = (main + 1 if main else 0) if admin_port is None else admin_port
-    options = Options(
-        records=records, seed=seed, keep=100_000, today=drum.today(), switches=dict(switches or {})
-    )
+    options = Options(records=records, seed=seed, keep=100_000, today=drum.today())
     asyncio.run(_until_told(kind, options=options, host=host, port=main, admin_port=admin, pace=pace))
 
 

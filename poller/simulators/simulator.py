@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -56,7 +56,6 @@ class Options:
     today: date = date(2025, 11, 3)
     keep: int | None = None
     """Truth entries and requests that are kept at least; None: all."""
-    switches: Mapping[str, Any] = field(default_factory=dict)
     clock: Callable[[], float] = time.time
 
 

@@ -98,9 +98,9 @@ class Embedded:
             return
         self._stopping = True
         await self._ask_to_stop()
-        gone = await self._gone(STOP_S)
+        gone = await self._gone()
         if not gone and self._kill(signal.SIGKILL):
-            gone = await self._gone(STOP_S)
+            gone = await self._gone()
         if gone:
             self._reap()
             sweep_up(self._dir, self._socket)
@@ -246,9 +246,9 @@ class Embedded:
         self._process.send_signal(number)
         return True
 
-    async def _gone(self, timeout_s: float) -> bool:
+    async def _gone(self) -> bool:
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout_s
+        deadline = loop.time() + STOP_S
         while not self._is_gone():
             if loop.time() > deadline:
                 return False

@@ -59,8 +59,8 @@ async def complaint(running: Running, after: int) -> str:
 async def test_nonsense_is_believed_by_nobody(tmp_path: Path, figures: Callable[..., None]) -> None:
     """Each kind of bad answer ends the sweep with a reason; what moved meanwhile is told once, afterwards."""
     rows: list[tuple[Any, ...]] = []
-    options = Options(records=60, seed=13, switches={"fault_size": 500_000_000})
-    async with serve("drum", options=options) as sim, receiving() as receiver:
+    options = Options(records=60, seed=13)
+    async with serve("drum", options=options, fault_size=500_000_000) as sim, receiving() as receiver:
         acme = {"base_url": sim.url, "token": sim.token}
         async with home(tmp_path, sources={"acme": acme}, receiver=receiver.url) as place:
             running = await place.run()

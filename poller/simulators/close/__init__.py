@@ -30,8 +30,6 @@ def build(options: Options, world: World | None = None) -> Simulator[World, Orde
         world = World(token=options.token or DEMO_TOKEN, clock=options.clock)
         world.populate(opportunities=max(0, options.records - len(world.rows)), seed=options.seed)
         world.log.keep(options.keep)
-    if options.switches:
-        world.switches = Switches.model_validate(options.switches)
     orders = Orders(world)
     life = life_of(world, orders, seed=options.seed)
     api = Api(worlds=lambda: simulator.worlds, drift=life.steps, clock=options.clock)

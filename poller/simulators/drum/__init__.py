@@ -34,8 +34,6 @@ def build(options: Options, world: World | None = None) -> Simulator[World, Orde
         half = max(0, options.records - len(world.rows))
         world.populate(opportunities=half - half // 3, projects=half // 3, seed=options.seed)
         world.log.keep(options.keep)
-    if options.switches:
-        world.switches = Switches.model_validate(options.switches)
     orders = Orders(world)
     life = life_of(world, orders, seed=options.seed)
     api = Api(worlds=lambda: simulator.worlds, drift=life.steps)

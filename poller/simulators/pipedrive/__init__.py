@@ -21,8 +21,6 @@ def build(options: Options, world: World | None = None) -> Simulator[World, Orde
         world = World(token=options.token or DEMO_TOKEN, clock=options.clock, keep=options.keep)
         records = max(0, options.records)
         world.populate(deals=records - records // 4, projects=records // 4, seed=options.seed)
-    if options.switches:
-        world.switches = Switches.model_validate(options.switches)
     orders = Orders(world)
     life = life_of(world, orders, seed=options.seed)
     api = Api(worlds=lambda: simulator.worlds, drift=life.steps)
