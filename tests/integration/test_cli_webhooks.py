@@ -2,7 +2,6 @@
 
 import json
 
-import pytest
 from aiohttp import web
 from commands import SECRET, Commands, crm, service
 from hookside import Got, Receiver, receiving
