@@ -189,7 +189,9 @@ class Rows:
                 Pending(row.record_id, row.fingerprint, known, diff, row.view, page.started, bounds)
             )
             return
-        meaning, suffix = known.meaning, self._statuses.step(kind, known, row.view, diff)
+        meaning, suffix = known.meaning, kind.verdict(diff)
+        if row.was != UNSEEN:  # else what it means is judged after its page, as when it came
+            suffix = self._statuses.step(kind, known, row.view, diff)
         bounds = bounds if known.meaning == meaning else known.since_status(bounds)
         self._note(run, ledger, row, page, diff, suffix, bounds)
 
@@ -203,7 +205,8 @@ class Rows:
         )
         said = told or suffix != "updated"
         known.row, known.row_at = row.view, page.started
-        known.status_after = known.status_after if kind.echoes else 0.0
+        unsaid = row.was == UNSEEN and self._statuses.is_unsaid(kind, known)
+        known.status_after = known.status_after if kind.echoes or unsaid else 0.0
         desk.note_status(kind, row.record_id, row.view)
         if said and desk.memory.lists[kind.name].baselined:
             previous = {**old, **diff.previous} if suffix == "won" else diff.previous
@@ -218,7 +221,6 @@ class Rows:
                 changed=diff.changed,
             )
             self._detail_next(kind, row.record_id, page)
-        unsaid = row.was == UNSEEN and self._statuses.is_unsaid(kind, known)
         if unsaid:
             run.fresh[row.record_id] = bounds
         ledger.row(kind.name, row.record_id, UNSEEN if unsaid else row.fingerprint)
@@ -242,7 +244,8 @@ class Rows:
                 self._say_new(run, ledger, page, row, "restored", bounds, bounds.not_before)
         elif not known.gone:
             known.gone, known.gone_at = "removed", page.ended
-        ledger.row(kind.name, row.record_id, row.fingerprint)
+        unsaid = row.record_id in run.fresh
+        ledger.row(kind.name, row.record_id, UNSEEN if unsaid else row.fingerprint)
         ledger.keep(kind.name, row.record_id, known)
         return True
 

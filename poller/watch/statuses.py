@@ -146,11 +146,16 @@ class Statuses:
         await self._desk.commit(ledger)
 
     def is_unsaid(self, kind: Kind, known: Known) -> bool:
-        """Whether its status may mean more than was said, and no detail view with that status was read."""
+        """Whether its status may mean more than was said, and nothing that tells was judged since.
+
+        Where the row does not tell all by itself that is a detail view with that status.
+        """
         row, judge = known.row or {}, self._desk.source.judge
-        said = known.meaning is None or self._desk.usual(row) == known.meaning
-        if said or not (kind.judged and kind.echoes):
+        usual = self._desk.usual(row)
+        if not kind.judged or known.meaning in (None, usual):
             return False
+        if not kind.echoes:
+            return usual is not None
         return known.detail is None or judge(known.detail).status != judge(row).status
 
     async def _judge_row(self, kind: Kind, record_id: str, bounds: Bounds) -> None:
@@ -159,6 +164,7 @@ class Statuses:
         now = desk.usual(known.row or {}) if known else None
         if known is None or now is None or now == known.meaning:
             return
+        bounds = known.since_status(bounds)
         known.meaning, known.status_after = now, 0.0
         previous = dict(known.row or {}) if now == "won" else {}
         ledger = desk.ledger()

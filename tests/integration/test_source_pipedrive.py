@@ -148,6 +148,26 @@ async def test_won_while_it_was_deleted_is_told_after_its_return(fakestore: Conn
         assert suffixes == ["removed", "restored", "won"]
 
 
+async def test_won_while_it_was_deleted_is_told_also_where_the_reading_broke_off(
+    fakestore: Connection,
+) -> None:
+    """Its row was taken before the limit was met: it says no more than it did, so it is looked at again."""
+    async with company(fakestore) as (sim, watched, _):
+        deal = open_deal(sim)
+        sim.orders.delete(deal)
+        await watched.sweep()
+        sim.orders.restore(deal)
+        sim.orders.win(deal)
+        sim.fail_next("http503", path="/deals/archived")
+        for _ in range(2):
+            await watched.sweep()
+        removed, restored, won = await watched.events()
+        assert types([removed, restored, won]) == [
+            f"pipedrive.deal.{suffix}" for suffix in ("removed", "restored", "won")
+        ]
+        assert won["data"]["observed"]["not_before"] == restored["data"]["observed"]["not_before"]
+
+
 async def test_a_win_of_old_is_no_news_when_the_deal_is_restored(fakestore: Connection) -> None:
     """It was won before the baseline, or deleted then as well: its return from the bin is no second win."""
     async with company(fakestore, records=60, baseline=False) as (sim, watched, _):
