@@ -201,7 +201,8 @@ class Poll:
         desk, kind = self._desk, run.kind
         for pending in run.pending:
             await self._statuses.settle(kind, pending)
-        if run.came > MOST_NEWS:
+        # What a reading that broke off took and left unsaid counts again.
+        if max(run.came, len(run.fresh)) > MOST_NEWS:
             await self._statuses.doubt(kind, run.fresh)
         most = JUDGED_AT_ONCE if kind.echoes else len(run.fresh)
         for record_id, bounds in list(run.fresh.items())[:most]:

@@ -98,7 +98,11 @@ class Rows:
 
     async def take(self, run: Run, page: Page, rows: Sequence[Row]) -> None:
         """Commit what these rows of a valid page show."""
-        siblings = await self._siblings(run.kind, [row.record_id for row in rows if row.was is None])
+        unlisted = [row for row in rows if row.was is None]
+        siblings = await self._siblings(run.kind, [row.record_id for row in unlisted])
+        new = [row for row in unlisted if row.record_id not in siblings and not row.known.gone]
+        # Counted ahead: whoever reads one before the list was read to its end knows that many came.
+        run.came += sum(self._is_created(run.kind, row) for row in new)
         ledger = self._desk.ledger()
         for row in rows:
             if row.was == UNSEEN and row.known.row is None:
@@ -121,13 +125,17 @@ class Rows:
 
     # --- new rows -------------------------------------------------------------------------------
 
+    def _is_created(self, kind: Kind, row: Row) -> bool:
+        """Whether it was made since the list was last read, and did not only become visible."""
+        mine = self._desk.memory.lists[kind.name]
+        known_up_to = max(mine.top, kind.reached(mine.cursor)) - kind.late
+        return mine.baselined and kind.rank(row.record_id, row.view) > known_up_to
+
     def _new(self, run: Run, ledger: Ledger, page: Page, row: Row) -> None:
         desk, kind, known = self._desk, run.kind, row.known
         mine = desk.memory.lists[kind.name]
-        rank = kind.rank(row.record_id, row.view)
-        known_up_to = max(mine.top, kind.reached(mine.cursor)) - kind.late
-        suffix = "created" if rank > known_up_to and mine.baselined else "appeared"
-        mine.highest = max(mine.highest, rank)
+        suffix = "created" if self._is_created(kind, row) else "appeared"
+        mine.highest = max(mine.highest, kind.rank(row.record_id, row.view))
         called = "open" if suffix == "created" and not run.foreign else None
         since = mine.clear_at
         if known.gone:
@@ -137,7 +145,6 @@ class Rows:
             if kind.verdict(compare(kind.shape, known.row or {}, row.view)) != "updated":
                 known.status_after = known.status_after or since
         else:
-            run.came += suffix == "created"
             known.came_after, known.among_many = mine.clear_at, run.came > MOST_NEWS
         known.row, known.row_at = row.view, page.started
         known.gone, known.gone_at, known.meaning = "", 0.0, called if kind.judged else None

@@ -40,6 +40,16 @@ async def counted(watched: Watched) -> Counter[str]:
     return Counter(kind.removeprefix("drum.") for kind, _ in await watched.told())
 
 
+def broken_after_a_page(sim: Any) -> Any:
+    """A hook: whoever asks for a second page of opportunities meets a limit."""
+
+    async def before(asked: Any) -> None:
+        if asked.path.endswith("/opportunities") and "page=2&" in f"{asked.query}&":
+            sim.fail_next("http503", path="/opportunities")
+
+    return before
+
+
 def readings(sim: Any) -> int:
     """How many records were read by their id so far."""
     return sum(each.path.rpartition("/")[2].isdigit() for each in sim.requests)
@@ -162,6 +172,24 @@ async def test_many_that_were_won_before_they_came_are_no_news(connection: Conne
         assert await counted(watched) == {"opportunity.created": MANY}
         sim.orders.convert(int(record))
         assert await watched.cycle() == [("drum.project.created", f"project/{record}")]
+
+
+async def test_an_import_of_old_wins_is_no_news_also_where_its_reading_broke_off(
+    connection: Connection,
+) -> None:
+    """Some are read by their id, and the rest is swept, before anybody has seen how many came."""
+    async with drum(connection, records=12, conversion_after=None, items_cap=30) as (sim, watched):
+        await watched.events()
+        for record in entered(sim):
+            sim.orders.win(int(record))
+        sim.between(before=broken_after_a_page(sim))
+        await watched.sweep()
+        sim.between()
+        assert "opportunity.created" in await counted(watched)
+        await watched.details()
+        for _ in range(4):
+            await watched.cycle_quietly()
+        assert set(await counted(watched)) == {"opportunity.created"}
 
 
 async def test_many_that_reached_an_operators_status_without_a_date_are_told(connection: Connection) -> None:

@@ -168,6 +168,22 @@ async def test_won_while_it_was_deleted_is_told_also_where_the_reading_broke_off
         assert won["data"]["observed"]["not_before"] == restored["data"]["observed"]["not_before"]
 
 
+async def test_many_that_were_won_before_they_came_are_no_news_also_where_the_reading_broke_off(
+    fakestore: Connection,
+) -> None:
+    """An import of deals of old: what the first half of it has taken is judged as one with the second."""
+    async with company(fakestore) as (sim, watched, _):
+        for _ in range(30):
+            (made,) = sim.orders.create(title="Of old")
+            row = sim.world.row("deal", int(made.subject.partition("/")[2]))
+            row.values.update(status="won", won_time=sim.world.now() - MONTH_S)
+        sim.world.forget_views()
+        sim.fail_next("http503", path="/deals/archived")
+        for _ in range(2):
+            await watched.sweep()
+        assert types(await watched.events()) == ["pipedrive.deal.created"] * 30
+
+
 async def test_a_win_of_old_is_no_news_when_the_deal_is_restored(fakestore: Connection) -> None:
     """It was won before the baseline, or deleted then as well: its return from the bin is no second win."""
     async with company(fakestore, records=60, baseline=False) as (sim, watched, _):
