@@ -36,9 +36,9 @@ class Statuses:
         """What a changed row means where it tells all by itself; `known` then counts as called so."""
         if kind.echoes or not kind.judged:
             return kind.verdict(diff)
-        before, now = self._desk.meaning(known), self._desk.usual(row)
-        if now in (None, before):
-            return kind.verdict(diff)
+        before, now, judge = self._desk.meaning(known), self._desk.usual(row), self._desk.source.judge
+        if now in (None, before) or judge(known.row or {}) == judge(row):
+            return kind.verdict(diff)  # nothing moved but the operator's lists of statuses: that is no news
         known.meaning = now
         return STEPS[now or before]
 

@@ -180,6 +180,27 @@ async def test_an_operators_status_is_heeded(connection: Connection) -> None:
         assert await told(watched) == [opportunity("won")]
 
 
+async def test_an_operators_new_list_of_statuses_is_no_news(connection: Connection) -> None:
+    """What was in a status when the settings began to name it did not reach it; what moves there does."""
+    async with serve("close", options=Options(records=4), rate_limit=None) as sim:
+        status, other = [one.id for one in sim.world.tables.of_type("active")][:2]
+        given = {"kind": "close", "url": sim.url, "token": sim.token}
+        async with watching(connection, Keys(), **given) as watched:
+            await watched.sweep()
+            (made,) = sim.orders.create(status_id=status)
+            await watched.sweep()
+            await watched.events()
+        record = made.subject.partition("/")[2]
+        named = {"won_statuses": frozenset({status})}
+        async with watching(connection, Keys(), account=named, **given) as watched:
+            await watched.events()
+            sim.orders.update(record, note="Otherwise")
+            assert await told(watched) == [opportunity("updated", record)]
+            for moved, suffix in ((other, "status_changed"), (status, "won"), (other, "reopened")):
+                sim.orders.set_status(record, moved)
+                assert await told(watched) == [opportunity(suffix, record)]
+
+
 # --- coming and going -----------------------------------------------------------------------------
 
 
