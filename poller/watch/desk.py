@@ -148,14 +148,16 @@ class Desk:
         """Say once for the source what is called otherwise now."""
         for each in renames:
             key = f"{each.what}/{each.id}"
-            if self.memory.names.get(key) == each.new:
+            # A record that was not read for long may still have a name of before the last one.
+            old = self.memory.names.get(key, each.old)
+            if old == each.new:
                 continue
             self.memory.names[key] = each.new
             ledger.say_source(
                 self.memory,
                 "renamed",
                 {"what": each.what, "id": each.id, "name": each.new},
-                previous={"name": each.old},
+                previous={"name": old},
                 bounds=bounds,
             )
 

@@ -183,6 +183,23 @@ async def test_a_name_that_goes_back_is_a_second_rename(connection: Connection) 
         assert await suffixes(watched) == ["renamed", "renamed"]
 
 
+async def test_a_second_rename_goes_on_from_the_first(connection: Connection) -> None:
+    """Whichever record shows it: one that was not read since the first one still has the name before it."""
+    async with drum(connection) as (sim, watched):
+        first, second = sorted(row.id for row in sim.world.live("opportunity"))[:2]
+        users = sim.world.rows[first].values["assigned_users"]
+        sim.orders.update(second, assigned_users=users)
+        await watched.cycle_quietly()
+        await watched.events()
+        names = [sim.world.tables["user"][users[0]].name, "Second", "Third"]
+        for record, name in zip((first, second), names[1:], strict=True):
+            sim.orders.rename("user", users[0], name)
+            await watched.details([f"opportunity/{record}"])
+        told = [event["data"] for event in await watched.events()]
+        assert [each["object"]["name"] for each in told] == names[1:]
+        assert [each["previous"]["name"] for each in told] == names[:-1]
+
+
 async def test_a_renamed_status_is_no_change_of_status(connection: Connection) -> None:
     """Status by id: a deal in a renamed status has not moved; one that moved into it has."""
     async with drum(connection) as (sim, watched):
