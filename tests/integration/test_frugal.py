@@ -21,9 +21,9 @@ async def sim() -> AsyncIterator[Any]:
 
 @pytest.fixture
 async def watched(sim: Any, connection: Connection, keys: Keys) -> AsyncIterator[Watched]:
-    """It, with everything read, and once more so that every tag is known."""
+    """It, with everything read, and again until the size of a page was found and every tag is known."""
     async with watching(connection, keys, kind="drum", url=sim.url, token=sim.token) as made:
-        for _ in range(2):
+        for _ in range(3):
             await made.sweep()
             await made.details()
         await made.events()
@@ -69,6 +69,22 @@ async def test_there_and_back_is_told_twice(watched: Watched, sim: Any) -> None:
         sim.orders.update(101, name=value)
         await watched.sweep()
         assert await told(watched) == [("drum.opportunity.updated", "opportunity/101")]
+
+
+async def test_there_and_back_is_told_twice_also_where_its_page_was_the_last(
+    watched: Watched, sim: Any
+) -> None:
+    """A page that had a tag, was the last for a while and so had none, and is again what it was at first."""
+    ids = sorted(row.id for row in sim.world.live("opportunity"))
+    record, name = ids[15], sim.world.rows[ids[15]].values["name"]
+    sim.fail_next("http502", path="/opportunities")
+    await watched.poll.sweep("opportunity")
+    for value, order in (("B", sim.orders.archive), (name, sim.orders.restore)):
+        sim.orders.update(record, name=value)
+        for each in ids[20:]:
+            order(each)
+        await watched.poll.sweep("opportunity")
+        assert ("drum.opportunity.updated", f"opportunity/{record}") in await told(watched)
 
 
 async def test_a_list_that_grows_by_a_page_is_read_to_its_new_end(watched: Watched, sim: Any) -> None:

@@ -93,8 +93,10 @@ class Drum:
         shorter than asked says nothing, since the server may cap what was asked.
         """
         seen: set[str] = set()
+        # All of them: a tag that outlived a reading in full would say "unchanged" of what that one replaced.
+        tagged = {key: self._tagged.pop(key) for key in list(self._tagged) if key[0] == kind}
         for number in range(1, MOST_PAGES + 1):
-            known = self._tagged.pop((kind, number, size), None) if since == TAGGED else None
+            known = tagged.get((kind, number, size)) if since == TAGGED else None
             answer = await self._page(kind, number, size, ticket, known)
             if answer is None:
                 return
