@@ -43,6 +43,8 @@ class Details:
         known = (await desk.records(kind.name, [record_id])).get(record_id)
         if known is None or known.gone:
             return
+        if known.row is None and not (arrived or desk.manner.details):
+            return  # only what rows have is watched: its first row tells what has moved, beside this view
         own, children = desk.source.nested(reading.view)
         nested = await self.nested(record_id, known, children, reading)
         ledger = desk.ledger()

@@ -143,6 +143,23 @@ async def test_without_details_what_its_row_shows_is_told_all_the_same(
         assert await watched.told() == due
 
 
+@pytest.mark.parametrize("change", ["in its row", "of its status"])
+@pytest.mark.parametrize("move", MOVES)
+async def test_without_details_a_reading_before_its_row_hides_nothing(
+    connection: Connection, move: str, change: str
+) -> None:
+    """One that moved back is read by its id at once: what moved meanwhile is still told by its first row."""
+    async with drum(connection, records=12, manner={"details": False}) as (sim, watched):
+        kind = await MOVES[move](sim, watched)
+        await watched.events()
+        order, suffix = CHANGES[change]
+        order(sim.orders, kind)
+        await watched.details([f"{kind}/101"])
+        await watched.sweep()
+        suffix = suffix or {"project": "completed", "opportunity": "lost"}[kind]
+        assert await watched.told() == [(f"drum.{kind}.{suffix}", f"{kind}/101")]
+
+
 async def test_without_details_an_update_names_only_what_the_list_has(connection: Connection) -> None:
     """A field that only the detail view has is not watched, whatever else moved with it."""
     async with drum(connection, records=12, manner={"details": False}) as (sim, watched):
