@@ -159,7 +159,7 @@ class Poll:
             await ticket.close()
         run.cost = told.cost = ticket.spent
         await self._settle(run)
-        if told.complete and not (run.doubtful or run.turned or run.arrivals):
+        if told.complete and run.steady and not (run.doubtful or run.turned or run.arrivals or run.fresh):
             desk.clean.add(name)
         told.pages, told.records = told.pages + run.pages, len(run.seen)
         told.changed |= run.changed | {each.record_id for each in run.pending}

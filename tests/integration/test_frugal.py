@@ -87,6 +87,28 @@ async def test_there_and_back_is_told_twice_also_where_its_page_was_the_last(
         assert ("drum.opportunity.updated", f"opportunity/{record}") in await told(watched)
 
 
+async def test_a_row_that_changed_again_on_a_later_page_is_told(watched: Watched, sim: Any) -> None:
+    """Its status waits to be told, and so its second row was not looked at: its page must come again."""
+    sim.set(sort="name")
+    for _ in range(2):
+        await watched.poll.sweep("opportunity")
+    rows = sorted(sim.world.live("opportunity"), key=lambda row: str(row.values["name"]))
+    record, later = rows[3], f"{rows[14].values['name']} "
+    sim.orders.set_status(
+        record.id, next(each for each in (2, 3) if str(each) != record.values["project_status"])
+    )
+
+    async def moves(asked: Any) -> None:
+        if asked.path.endswith("/opportunities") and "page=2&" in f"{asked.query}&":
+            sim.orders.update(record.id, name=later)
+
+    sim.between(before=moves)
+    for _ in range(3):
+        await watched.poll.sweep("opportunity")
+    suffixes = [kind.rpartition(".")[2] for kind, subject in await told(watched)]
+    assert suffixes == ["status_changed", "updated"]
+
+
 async def test_a_list_that_grows_by_a_page_is_read_to_its_new_end(watched: Watched, sim: Any) -> None:
     """Pages that are unchanged say nothing of how many there are now."""
     made = [sim.orders.create_opportunity(name=f"New {n}")[0].subject for n in range(12)]

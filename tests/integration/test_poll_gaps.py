@@ -96,6 +96,18 @@ async def test_many_deals_entered_and_won_in_a_gap_are_all_told(
         assert await watched.cycle() == []
 
 
+async def test_pages_with_tags_put_off_no_win(connection: Connection) -> None:
+    """What twenty readings a sweep left over is read after the next, though no row of it has changed."""
+    async with drum(connection, world=account(), conversion_after=None, etag=True) as (sim, watched):
+        await watched.sweep()
+        await watched.events()
+        for record in entered(sim):
+            sim.orders.win(int(record))
+        for _ in range(3):
+            await watched.poll.sweep("opportunity")
+        assert await counted(watched) == {"opportunity.created": MANY, "opportunity.won": MANY}
+
+
 async def test_what_waits_to_be_read_changes_like_any_other(connection: Connection) -> None:
     """A new name of one whose win is still to be read is told at once, its win after it."""
     manner = {"details": False}
