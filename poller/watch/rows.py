@@ -196,9 +196,7 @@ class Rows:
                 Pending(row.record_id, row.fingerprint, known, diff, row.view, page.started, bounds)
             )
             return
-        meaning, suffix = known.meaning, kind.verdict(diff)
-        if row.was != UNSEEN:  # else what it means is judged after its page, as when it came
-            suffix = self._statuses.step(kind, known, row.view, diff)
+        meaning, suffix = known.meaning, self._statuses.step(kind, known, row.view, diff)
         bounds = bounds if known.meaning == meaning else known.since_status(bounds)
         self._note(run, ledger, row, page, diff, suffix, bounds)
 

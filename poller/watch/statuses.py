@@ -36,11 +36,16 @@ class Statuses:
         """What a changed row means where it tells all by itself; `known` then counts as called so."""
         if kind.echoes or not kind.judged:
             return kind.verdict(diff)
-        before, now, judge = self._desk.meaning(known), self._desk.usual(row), self._desk.source.judge
-        if now in (None, before) or judge(known.row or {}) == judge(row):
-            return kind.verdict(diff)  # nothing moved but the operator's lists of statuses: that is no news
+        before, now = self._desk.meaning(known), self._desk.usual(row)
+        if now in (None, before) or self._stayed(known.row or {}, row):
+            # What differs is still unsaid, or it is the operator's lists of statuses: that is no news.
+            return kind.verdict(diff)
         known.meaning = now
         return STEPS[now or before]
+
+    def _stayed(self, old: dict[str, Any], row: dict[str, Any]) -> bool:
+        was, now = self._desk.source.judge(old), self._desk.source.judge(row)
+        return (was.status, was.meaning) == (now.status, now.meaning)
 
     async def settle(self, kind: Kind, pending: Pending) -> None:
         """Say what one change of status was.

@@ -256,6 +256,17 @@ async def test_one_that_is_entered_when_won_is_told_as_both(connection: Connecti
             assert {event["subject"] for event in events} == {entry.subject}
 
 
+async def test_one_that_was_told_as_both_moves_on_like_any_other(connection: Connection) -> None:
+    """Its row is looked at once more, and by then it was reopened: that is one event, with what changed."""
+    async with watched_close(connection) as (sim, watched):
+        (entry,) = sim.orders.create(status_id=sim.world.tables.of_type("won")[0].id)
+        assert len(await swept(watched)) == 2
+        sim.orders.set_status(entry.subject.partition("/")[2], sim.world.tables.of_type("active")[0].id)
+        (event,) = await swept(watched)
+        assert event["type"] == "close.opportunity.reopened"
+        assert "status_id" in event["data"]["changed"]
+
+
 async def test_one_that_is_entered_when_won_is_dated_by_its_coming_also_after_a_crash(
     connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
