@@ -142,7 +142,8 @@ class Rows:
             suffix = "restored" if "restored" in kind.suffixes else "appeared"
             called = desk.meaning(known)
             since = self._last_sight(kind, row)
-            if kind.verdict(compare(kind.shape, known.row or {}, row.view)) != "updated":
+            moved = kind.verdict(compare(kind.shape, known.row or {}, row.view)) != "updated"
+            if kind.echoes and moved:
                 known.status_after = known.status_after or since
         else:
             known.came_after, known.among_many = mine.clear_at, run.came > MOST_NEWS

@@ -355,6 +355,26 @@ async def test_out_of_reach_is_removed_after_two_askings(connection: Connection)
         assert await told(watched) == sorted(opportunity("removed", record) for record in hidden)
 
 
+async def test_a_win_after_a_return_lies_after_it(connection: Connection) -> None:
+    """Also where the deal came back in another status: what it was before it went bounds nothing any more."""
+    async with watched_close(connection, records=12) as (sim, watched):
+        status, other = [one.id for one in sim.world.tables.of_type("active")][:2]
+        record = next(row.id for row in sim.world.live() if row.values["user_id"] != sim.world.main.user)
+        sim.orders.set_status(record, status)
+        await swept(watched)
+        for scope in ("own", "own", "all"):
+            sim.orders.account.set_scope(scope)
+            whole(watched)
+            await watched.sweep()
+            sim.orders.set_status(record, other)
+        back = next(each for each in await watched.events() if each["type"].endswith(".appeared"))
+        await watched.sweep()
+        sim.orders.win(record)
+        (won,) = await swept(watched)
+        assert (won["type"], won["subject"]) == opportunity("won", record)
+        assert won["data"]["observed"]["not_before"] > back["data"]["observed"]["not_after"]
+
+
 async def test_a_key_that_may_not_read_the_log_still_learns_of_deletions(connection: Connection) -> None:
     """403 for the log alone suspends nothing: whole readings show what is gone, and ids that are 404."""
     async with watched_close(connection, records=12) as (sim, watched):
