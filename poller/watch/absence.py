@@ -179,8 +179,8 @@ class Absence:
         old = (await desk.records(kind.name, [record_id])).get(record_id, Known())
         new = (await desk.records(to.name, [record_id])).get(record_id, Known())
         bounds = Bounds(self._last_seen(kind, record_id, old), seen_at or reading.ended)
-        own, children = desk.source.nested(reading.view)
-        nested = await self._details.nested(record_id, old, children, reading)
+        own, children, hidden = desk.source.nested(reading.view)
+        nested = await self._details.nested(record_id, old, children, hidden, reading)
         amount, told = self._amount(kind, record_id, old), desk.told(to, new, own)
         new.last_row = new.last_listed or None
         new.row, new.row_at, new.gone, new.gone_at, new.meaning = None, 0.0, "", 0.0, None

@@ -1,6 +1,6 @@
 """What a detail view says: fields that only it has, and the records nested in it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,8 +45,8 @@ class Details:
             return
         if known.row is None and not (arrived or desk.manner.details):
             return  # only what rows have is watched: its first row tells what has moved, beside this view
-        own, children = desk.source.nested(reading.view)
-        nested = await self.nested(record_id, known, children, reading)
+        own, children, hidden = desk.source.nested(reading.view)
+        nested = await self.nested(record_id, known, children, hidden, reading)
         ledger = desk.ledger()
         if arrived:
             known.row, known.row_at, known.last_row = arrived.row, arrived.started, None
@@ -172,20 +172,26 @@ class Details:
 
     # --- nested records -------------------------------------------------------------------------
 
-    async def nested(self, home: str, parent: Known, children: Sequence[Child], reading: Reading) -> Ledger:
+    async def nested(
+        self, home: str, parent: Known, children: Sequence[Child], hidden: Set[str], reading: Reading
+    ) -> Ledger:
         """Note deliverables and tasks; what one commit cannot hold goes ahead of it.
 
-        Silent where they were never read. `home` is the parent's id.
+        Silent where they were never read. `home` is the parent's id; kinds that are `hidden` stay as they
+        were known, and where nothing is shown at all nothing was read.
         """
         desk = self._desk
         ledger = desk.ledger()
         read_at = parent.detail_at if parent.nested_at is None else parent.nested_at
-        parent.nested_at = None if desk.manner.details else read_at
-        if not desk.manner.details:
+        passed = not desk.manner.details or bool(hidden and not children)
+        parent.nested_at = read_at if passed else None
+        if passed:
             return ledger
         kinds, first, bounds = desk.source.kinds, read_at == 0, Bounds(read_at, reading.ended)
         now = {f"{child.kind}/{child.id}": child for child in children}
-        gone = [subject for subject in parent.children if subject not in now]
+        unseen = [subject for subject in parent.children if subject not in now]
+        kept = [subject for subject in unseen if subject.partition("/")[0] in hidden]
+        gone = [subject for subject in unseen if subject.partition("/")[0] not in hidden]
         known = await self._nested_records([*now, *gone])
         if not desk.is_older(bounds.not_before):
             desk.say_renames(ledger, _renames(kinds, now, known), bounds)
@@ -196,7 +202,7 @@ class Details:
         for subject in gone:
             self._child_gone(ledger, subject, known.get(subject), home, bounds)
             await self._ahead(ledger)
-        parent.children = list(now)
+        parent.children = [*now, *kept]
         return ledger
 
     async def _ahead(self, ledger: Ledger) -> None:

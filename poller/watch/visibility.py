@@ -79,7 +79,7 @@ class Visibility:
                 reading = await desk.read(name, record_id)
                 if isinstance(reading, Reading):
                     await self._details.take(desk.source.kinds[name], record_id, reading)
-                    views.append((name, *desk.source.nested(reading.view)))
+                    views.append((name, *desk.source.nested(reading.view)[:2]))
         return views
 
     @staticmethod

@@ -113,8 +113,9 @@ async def test_nested_records_are_records_of_their_own(kind: str) -> None:
             for record_id in ids(await read(of, name))[:10]:
                 reading = await of.read(name, record_id, ticket=FreeTicket())
                 assert isinstance(reading, Reading)
-                own, children = of.nested(reading.view)
+                own, children, hidden = of.nested(reading.view)
                 assert own.keys() <= reading.view.keys()
+                assert not hidden
                 assert len({(child.kind, child.id) for child in children}) == len(children)
                 for child in children:
                     assert child.kind not in of.lists

@@ -138,6 +138,39 @@ async def test_trap_8_a_key_that_is_absent_is_unknown_and_not_cleared(connection
         assert {kind for kind, _ in await watched.cycle()} == {"poller.source.fields_shown"}
 
 
+@pytest.mark.parametrize("key", ["deliverables", "tasks"])
+async def test_trap_8_what_is_nested_is_unknown_where_its_key_is_absent(
+    connection: Connection, key: str
+) -> None:
+    """None of it is removed, what goes meanwhile is when the key is back, and what else is shown goes on."""
+    async with drum(connection) as (sim, watched):
+        await watched.events()
+        (part, *_) = sim.world.row(101).deliverables
+        task = part.tasks[0].id
+        sim.set(hidden_keys=(key,))
+        assert {kind for kind, _ in await watched.cycle()} <= {"poller.source.fields_hidden"}
+        sim.orders.work.remove_task(task)
+        sim.orders.work.update_deliverable(part.id, name="Otherwise")
+        updated = ("drum.deliverable.updated", f"deliverable/{part.id}")
+        meanwhile = [updated] if key == "tasks" else []
+        assert await watched.cycle() == meanwhile
+        sim.set(hidden_keys=())
+        removed = ("drum.task.removed", f"task/{task}")
+        told = [each for each in await watched.cycle() if not each[0].startswith("poller.")]
+        assert sorted([*meanwhile, *told]) == [updated, removed]
+
+
+async def test_trap_8_what_is_nested_begins_where_its_key_is_first_shown(connection: Connection) -> None:
+    """A role that may see the work from now on adds none of it."""
+    async with drum(connection, hidden_keys=("deliverables",)) as (sim, watched):
+        await watched.events()
+        sim.set(hidden_keys=())
+        assert {kind for kind, _ in await watched.cycle()} <= {"poller.source.fields_shown"}
+        part = sim.world.row(101).deliverables[0].id
+        sim.orders.work.update_deliverable(part, name="Otherwise")
+        assert await watched.cycle() == [("drum.deliverable.updated", f"deliverable/{part}")]
+
+
 async def test_trap_9_fields_that_only_the_detail_has_are_not_missing_from_the_list(
     connection: Connection,
 ) -> None:

@@ -26,7 +26,7 @@ class Switches(WireSwitches):
     retention: bool = Field(False, description="Projects carry the retention_* keys.")
     phases: bool = Field(False, description="Deliverables carry project_phase_id.")
     shuffled: bool = Field(False, description="People and tags come in another order after each change.")
-    hidden_keys: tuple[str, ...] = Field((), description="Top-level keys that this revision lacks.")
+    hidden_keys: tuple[str, ...] = Field((), description="Top-level keys, or `tasks`, that it lacks.")
     extra_keys: dict[str, Any] = Field({}, description="Top-level keys that no document knows.")
     conversion_after: int | None = Field(
         0,

@@ -47,7 +47,8 @@ def listed(row: Row, tables: Tables, role: Role, switches: Switches) -> dict[str
 def detailed(row: Row, tables: Tables, role: Role, switches: Switches) -> dict[str, Json]:
     """The record as it is printed when it is asked for by its id."""
     shown = outer(row, tables, role, switches)
-    shown["deliverables"] = [_deliverable(part, tables, role, switches) for part in row.deliverables]
+    if "deliverables" not in switches.hidden_keys:
+        shown["deliverables"] = [_deliverable(part, tables, role, switches) for part in row.deliverables]
     return shown
 
 
@@ -102,7 +103,8 @@ def gated(role: Role) -> frozenset[str]:
 
 def _deliverable(part: Part, tables: Tables, role: Role, switches: Switches) -> dict[str, Json]:
     shown = unnested(part, tables, role, switches)
-    shown["tasks"] = [unnested(task, tables, role, switches) for task in part.tasks]
+    if "tasks" not in switches.hidden_keys:
+        shown["tasks"] = [unnested(task, tables, role, switches) for task in part.tasks]
     return shown
 
 

@@ -145,6 +145,10 @@ class Child:
     view: dict[str, Any]
 
 
+Parts: TypeAlias = tuple[dict[str, Any], list[Child], frozenset[str]]
+"""A detail view's own fields, what is nested in it, and the kinds of that which it does not show."""
+
+
 def number_of(record_id: str, _row: Mapping[str, Any]) -> float:
     """Ids that count upwards: the id itself; 0 where it is no number."""
     return float(record_id) if record_id.isascii() and record_id.isdigit() else 0.0
@@ -270,8 +274,11 @@ class Source(Protocol):
     def judge(self, view: Mapping[str, Any]) -> Judgement:
         """What a view of a deal says of its being open, won or lost."""
 
-    def nested(self, view: dict[str, Any]) -> tuple[dict[str, Any], list[Child]]:
-        """Part a detail view into its own fields and the records nested in it."""
+    def nested(self, view: dict[str, Any]) -> Parts:
+        """Part a detail view into its own fields and the records nested in it.
+
+        Third, the kinds of these that it does not show, for a key is absent: of them nothing is known.
+        """
 
     def url(self, kind: str, record_id: str) -> str:
         """Where a person finds the record."""
@@ -335,9 +342,9 @@ def decimal_text(amount: object) -> str | None:
     return None if amount is None else str(amount)
 
 
-def flat(_view: dict[str, Any]) -> tuple[dict[str, Any], list[Child]]:
+def flat(_view: dict[str, Any]) -> Parts:
     """A list that shows all there is: a reading by id only proves that the record exists."""
-    return {}, []
+    return {}, [], frozenset()
 
 
 def page_of(answer: Answer, what: str) -> Page:

@@ -22,6 +22,7 @@ from .base import (
     Kind,
     Missing,
     Page,
+    Parts,
     Reading,
     Same,
     bearer,
@@ -177,19 +178,22 @@ class Drum:
         told = "deal_won_date" in view and "deal_lost_date" in view
         return Judgement(meaning="open" if told else None, status=key)
 
-    def nested(self, view: dict[str, Any]) -> tuple[dict[str, Any], list[Child]]:
+    def nested(self, view: dict[str, Any]) -> Parts:
         """Deliverables and tasks are records of their own, with their parent named."""
         own = {name: value for name, value in view.items() if name != "deliverables"}
         parent = {"parent": f"{view.get('project_type')}/{view['id']}", "parent_id": view["id"]}
-        children = []
-        for deliverable in view.get("deliverables") or []:
+        children, deliverables = [], view.get("deliverables") or []
+        hidden = frozenset[str]() if "deliverables" in view else frozenset({"deliverable", "task"})
+        if any("tasks" not in deliverable for deliverable in deliverables):
+            hidden |= {"task"}
+        for deliverable in deliverables:
             fields = {name: value for name, value in deliverable.items() if name != "tasks"}
             children.append(Child("deliverable", str(deliverable["id"]), {**fields, **parent}))
             home = {**parent, "deliverable_id": deliverable["id"]}
             children += [
                 Child("task", str(task["id"]), {**task, **home}) for task in deliverable.get("tasks") or []
             ]
-        return own, children
+        return own, children, hidden
 
 
 def _shown(answer: Answer, known: _Tagged | None, what: str) -> tuple[Page, str]:

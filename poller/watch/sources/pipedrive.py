@@ -20,13 +20,13 @@ from .base import (
     MEANINGS,
     Account,
     Api,
-    Child,
     Found,
     Judgement,
     Kind,
     LeftOut,
     Missing,
     Page,
+    Parts,
     Reading,
     decoded,
     reached_by,
@@ -338,9 +338,9 @@ class Pipedrive:
         latest = reached_by(view.get(f"{status}_time"))
         return Judgement(meaning=MEANINGS.get(status), status=status, latest=latest)
 
-    def nested(self, view: dict[str, Any]) -> tuple[dict[str, Any], list[Child]]:
+    def nested(self, view: dict[str, Any]) -> Parts:
         """Nothing is nested: products and activities are lists of their own, and not read."""
-        return view, []
+        return view, [], frozenset()
 
 
 def _asked(shelf: _Shelf, run: _Run, size: int, cursor: str) -> dict[str, str | int]:
