@@ -8,11 +8,13 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from poller import schemas
 from poller.config import parse_duration
 from poller.errors import SettingsError, StoreUnavailable
 from poller.model import Entry, loads
 from poller.store.letters import Position, position
 from poller.store.streams import Streams
+from poller.web.words import unknown_type
 
 from .completing import event_types, source_names
 from .connect import Store, demand_known, patience, with_store
@@ -55,6 +57,9 @@ def events(
     span_s = _seconds(since)
     wanted = _wanted(type_ or ())
     show = _json_line if as_json else _lines()
+    for glob in type_ or ():
+        if not any(fnmatchcase(known, glob) for known in schemas.TYPES):
+            warn(unknown_type(glob, schemas.TYPES))
 
     async def work(store: Store) -> None:
         await _print(store, source or (), wanted, show, span_s=span_s, follow=follow)

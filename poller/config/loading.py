@@ -5,6 +5,7 @@ import stat
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from itertools import combinations
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
 
+from poller import schemas
+from poller.deliver.filters import wants_type
 from poller.errors import SettingsError
 
 from . import environment, file
@@ -233,7 +236,17 @@ def _judge_webhooks(settings: Settings) -> list[str]:
             for pattern in webhook.sources
             if settings.sources and not any(fnmatchcase(source, pattern) for source in settings.sources)
         ]
+        warnings += [
+            f'webhooks.{name}.events = "{glob}" matches no event type; {_nearest_type(glob)}'
+            for glob in webhook.events
+            if not any(wants_type([glob], known) for known in schemas.TYPES)
+        ]
     return warnings
+
+
+def _nearest_type(glob: str) -> str:
+    near = get_close_matches(glob, schemas.TYPES, n=1, cutoff=0.5)
+    return f'the nearest is "{near[0]}"' if near else "`poller schema` lists them"
 
 
 def _is_clear(url: str) -> bool:

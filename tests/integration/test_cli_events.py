@@ -83,6 +83,17 @@ async def test_json_lines_are_the_events_themselves(call: Commands, redis_url: s
     await connection.close()
 
 
+async def test_a_type_that_does_not_exist_is_told(call: Commands, redis_url: str) -> None:
+    """Whoever waits for a type that is misspelt is told the nearest one, not only that nothing has come."""
+    call.settings(redis=redis_url, crm="http://127.0.0.1:9")
+    said = await call("events", "--type", "drum.oportunity.won", "--type", "*.won")
+    assert said.err.splitlines()[0] == (
+        'warning: there is no event type "drum.oportunity.won"; the nearest is "drum.opportunity.won"; '
+        "`poller schema` lists them"
+    )
+    assert len(said.err.splitlines()) == 2
+
+
 async def test_since(call: Commands, redis_url: str, keys: Keys) -> None:
     """--since shows all sources in the order of detection, and nothing older."""
     connection = Connection.open(redis_url)

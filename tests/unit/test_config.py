@@ -341,6 +341,27 @@ def test_which_file_is_read(tmp_path: Path) -> None:
             'webhooks.billing.sources = "acmee" matches no source; there is acme',
         ),
         (
+            SOURCE + WEBHOOK + 'events = ["*.won", "poller.*", "drum.oportunity.won"]\n',
+            {},
+            (
+                'webhooks.billing.events = "drum.oportunity.won" matches no event type; '
+                'the nearest is "drum.opportunity.won"'
+            ),
+        ),
+        (
+            SOURCE + WEBHOOK + 'events = ["*.suspended"]\n',
+            {},
+            (
+                'webhooks.billing.events = "*.suspended" matches no event type; '
+                'the nearest is "poller.source.suspended"'
+            ),
+        ),
+        (
+            SOURCE + WEBHOOK + 'events = ["won"]\n',
+            {},
+            'webhooks.billing.events = "won" matches no event type; `poller schema` lists them',
+        ),
+        (
             "",
             {"POLLER_WEB__TOKEN": "short"},
             "web.token is shorter than 16 characters and can be guessed; take a longer one",
