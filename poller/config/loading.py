@@ -140,10 +140,12 @@ def _layers(given: Given, overrides: Mapping[str, Any]) -> tuple[list[Layer], li
     """Highest first: command line, environment, names that others use too, file, what goes without saying."""
     origin = Origin("command line")
     leaves = [Leaf(path, value, Origin(origin.kind, "", dotted(path))) for path, value in flatten(overrides)]
-    referenced = file.references(given.text)
-    found = environment.read(given.variables, referenced=referenced, directory=given.directory)
     path = given.path or Path(FILE_NAME)
     written = file.read(given.text, path=path, variables=given.variables.all)
+    # Of a file that cannot be read nobody knows which variables it asks for by ${…}.
+    lost = given.lost or written.lost
+    referenced = frozenset(given.variables.all) if lost else file.references(given.text)
+    found = environment.read(given.variables, referenced=referenced, directory=given.directory)
     layers = [build(leaves, directory=given.directory), found.named, found.fallback, written, found.implied]
     return layers, found.warnings
 

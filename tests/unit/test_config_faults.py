@@ -327,6 +327,15 @@ def test_a_file_that_is_no_toml(tmp_path: Path, text: str, said: str) -> None:
     assert "line" in found
 
 
+def test_variables_of_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    """What `poller init` puts into `.env` is no fault of its own while the file that asks for it is broken."""
+    text = '[web]\ntoken = "${POLLER_WEB_TOKEN}"\n'
+    assert len(problems(f"{text}port = \n", tmp_path, POLLER_WEB_TOKEN="x")) == 1
+    with pytest.raises(SettingsError) as caught:
+        load(Path("poler.toml"), environ={"POLLER_WEB_TOKEN": "x"}, directory=tmp_path)
+    assert len(caught.value.problems) == 1
+
+
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     """A named file that is not there is a settings error, not a start without settings."""
     with pytest.raises(SettingsError, match=r"gone\.toml cannot be read \(No such file or directory\)"):
