@@ -104,7 +104,9 @@ class Inspector:
         )
         limited = str(report.get("limited") or "the host asked to be left alone")
         state, why = self._judged(found, memory, limited)
-        well = state in ("polling", "starting", "limited")
+        # What was never read to its end has no age, and would not grow stale.
+        failed = state == "starting" and any(each.reason for each in lists)
+        well = state in ("polling", "starting", "limited") and not failed
         return found.model_copy(update={"state": state, "why": why, "well": well})
 
     async def _list(self, name: str, kind: str, memory: Memory, report: Mapping[str, Any]) -> ListAnswer:

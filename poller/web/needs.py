@@ -48,6 +48,8 @@ def _source(source: SourceAnswer) -> Iterator[Need]:
             yield Need(f"{name} is suspended", source.why, f"{home}/resume", "Try again…")
         case "paused":
             yield Need(f"{name} is paused", "An operator paused it.", f"{home}/resume", "Resume…")
+        case "starting" if not source.well:
+            yield Need(f"{name} was never read to its end", source.why, home, "Look")
         case "stale" | "unattended":
             yield Need(f"{name} is {source.state}", source.why, home, "Look")
         case _:

@@ -56,7 +56,7 @@ def many(noun: str) -> str:
 
 def source_sentence(source: SourceAnswer) -> str:
     """A source's state in words."""
-    if source.state not in ("polling", "starting"):
+    if source.state not in ("polling", "starting") or not source.well:
         return source.why
     parts = [f"polling every {span(source.period_s)}"]
     if source.details:

@@ -18,6 +18,8 @@ from poller.store.keys import Keys
 from poller.store.leases import Leases, Replicas, living
 from poller.store.snapshots import Commit, Snapshots
 from poller.watch.ledger import ListMemory, Memory
+from poller.web.needs import needs
+from poller.web.words import source_sentence
 
 NOW = time.time()
 
@@ -116,6 +118,21 @@ async def test_why_it_is_stale_is_what_the_last_sweep_said(connection: Connectio
     await kept(connection, keys, remembered, report=report)
     found = (await Inspector(settings(), connection, keys, now=lambda: NOW).sources())[0]
     assert (found.state, found.why) == ("stale", "project: answered 502")
+
+
+async def test_a_source_that_was_never_read_and_cannot_be_is_not_well(
+    connection: Connection, keys: Keys
+) -> None:
+    """A wrong address from the first day on: `poller status` ends with 1, and the page says what it needs."""
+    remembered = memory()
+    _new(remembered)
+    report = {"at": NOW, "lists": {"project": {"complete": False, "reason": "answered 404", "took_s": 1}}}
+    await kept(connection, keys, remembered, report=report)
+    seen = await Inspector(settings(), connection, keys, now=lambda: NOW).everything()
+    found = seen.sources[0]
+    assert (found.state, found.well, seen.well) == ("starting", False, False)
+    assert source_sentence(found) == "project: answered 404"
+    assert [need.why for need in needs(seen) if need.title.startswith("acme")] == ["project: answered 404"]
 
 
 async def test_pace_ages_and_delays_are_what_the_poller_told(connection: Connection, keys: Keys) -> None:
