@@ -192,7 +192,7 @@ async def test_nothing_is_done_without_a_log_in(redis_url: str) -> None:
         await page.go("/sources/acme/pause")
         await page.click("Pause", role="button")
         assert "Done: Pause acme" in await page.text()
-        await until(page, "paused")
+        await page.page.get_by_text("an operator paused it").wait_for()  # without a reload
         await page.click("Resume…")
         await page.click("Resume", role="button")
         await until(page, "polling every")
