@@ -304,7 +304,7 @@ class Actions:
             title=f"Send events to {name} again",
             button="Send them again",
             means=means,
-            touches=count,
+            touches=count if exact else None,
             perform=perform,
         )
 
