@@ -110,34 +110,35 @@ def _toml_lines(answers: Answers) -> Iterator[str]:
         f"{budget:<21}# {_api(kind).unit} that the host may be sent from here",
         "",
     )
-    yield from _slack_lines(on=bool(answers.slack_url))
+    yield from _slack_lines(answers.slack_url)
     yield from _webhook_lines(answers.webhook_url)
 
 
-def _slack_lines(*, on: bool) -> Iterator[str]:
+def _slack_lines(url: str | None) -> Iterator[str]:
     yield from _block(
         "[webhooks.slack]",
         'url = "${SLACK_WEBHOOK_URL}"',
         'format = "slack"',
         f"events = {json.dumps(SLACK_EVENTS)}",
-        on=on,
+        *_local_lines(url),
+        on=bool(url),
     )
 
 
 def _webhook_lines(url: str | None) -> Iterator[str]:
-    local = bool(url) and is_loopback(urlsplit(url or "").hostname or "")
     yield from _block(
         "[webhooks.webhook]",
         f"url = {_toml_string(url or 'https://example.com/hooks/poller')}",
         'secret = "${WEBHOOK_SECRET}"',
         'events = ["*"]',
-        *(
-            ['allow_private = ["127.0.0.0/8", "::1/128"]  # this receiver is on this machine']
-            if local
-            else []
-        ),
+        *_local_lines(url),
         on=bool(url),
     )
+
+
+def _local_lines(url: str | None) -> Iterator[str]:
+    if is_loopback(urlsplit(url or "").hostname or ""):
+        yield 'allow_private = ["127.0.0.0/8", "::1/128"]  # this receiver is on this machine'
 
 
 def _block(*lines: str, on: bool) -> Iterator[str]:

@@ -62,6 +62,17 @@ def test_init_writes_what_works(tmp_path: Path) -> None:
     assert "whsec_" not in toml
 
 
+def test_init_lets_receivers_on_this_machine_in(tmp_path: Path) -> None:
+    """What init wrote for receivers on this machine, Slack's stand-in too, is not refused afterwards."""
+    url = "http://127.0.0.1:9000/"
+    done = poller("init", *FLAGS, "--slack-url", url, "--webhook-url", url, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    webhooks = load(environ={}, directory=tmp_path).webhooks
+    assert [[str(net) for net in webhooks[name].allow_private] for name in ("slack", "webhook")] == [
+        ["127.0.0.0/8", "::1/128"]
+    ] * 2
+
+
 def test_init_makes_other_secrets_each_time(tmp_path: Path) -> None:
     """Two inits share no secret."""
     texts = []
