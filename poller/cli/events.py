@@ -33,7 +33,9 @@ def events(
     ctx: typer.Context,
     source: Annotated[
         list[str] | None,
-        typer.Option(help="Only this source; may be given again.", autocompletion=source_names),
+        typer.Option(
+            metavar="NAME", help="Only this source; may be given again.", autocompletion=source_names
+        ),
     ] = None,
     type_: Annotated[
         list[str] | None,

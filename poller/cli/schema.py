@@ -32,7 +32,7 @@ def schema(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Write schemas and AsyncAPI into files of this directory."),
+        typer.Option(metavar="DIR", help="Write schemas, AsyncAPI and OpenAPI into files of this directory."),
     ] = None,
     config: ConfigOption = None,  # noqa: ARG001 -- every command takes --config
     as_json: Annotated[bool, typer.Option("--json", hidden=True)] = True,  # noqa: ARG001 -- it always is
