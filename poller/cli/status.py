@@ -67,7 +67,10 @@ def _source_lines(source: SourceAnswer) -> Iterator[str]:
 def _spent(source: SourceAnswer) -> str:
     """What counts now in the budget of its host, of how much, and how often the host refused."""
     budget, own = source.budget, sum(source.spent.values())
-    used = ", ".join(f"{number(count)} {name}" for name, count in sorted(budget.used.items()) if count) or "nothing"
+    used = (
+        ", ".join(f"{number(count)} {name}" for name, count in sorted(budget.used.items()) if count)
+        or "nothing"
+    )
     said = f"{used} of {number(budget.limit)} {source.unit} in {span(source.window_s)}"
     if 0 < own < sum(budget.used.values()):
         said += f", {number(own)} of them by this source"

@@ -328,7 +328,7 @@ def test_a_file_that_is_no_toml(tmp_path: Path, text: str, said: str) -> None:
 
 
 def test_variables_of_a_file_that_cannot_be_read(tmp_path: Path) -> None:
-    """What `poller init` puts into `.env` is no fault of its own while the file that asks for it is broken."""
+    """What `poller init` puts into `.env` is no fault while the file that asks for it is broken."""
     text = '[web]\ntoken = "${POLLER_WEB_TOKEN}"\n'
     assert len(problems(f"{text}port = \n", tmp_path, POLLER_WEB_TOKEN="x")) == 1
     with pytest.raises(SettingsError) as caught:
