@@ -60,7 +60,11 @@ def _known(name: str) -> schemas.EventType:
 
 
 def _write(folder: Path) -> None:
-    changed = schemas.write(folder, api.document())
+    try:
+        changed = schemas.write(folder, api.document())
+    except OSError as exc:
+        msg = f"--out {folder}: cannot be written ({exc.strerror}); name another directory"
+        raise SettingsError([msg]) from exc
     for name in changed:
         say(str(folder / name))
     tell("nothing has changed" if not changed else f"{len(changed)} files are new or have changed")

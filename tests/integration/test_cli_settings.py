@@ -413,3 +413,11 @@ def test_completion_is_installed_and_works_in_a_shell(tmp_path: Path) -> None:
         capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
     )  # fmt: skip
     assert (shell.returncode, shell.stdout) == (0, "billing\n"), shell.stderr
+
+
+def test_schema_out_where_nothing_can_be_written(tmp_path: Path) -> None:
+    """A directory that cannot be made is told by its name and reason, and is no fault of poller's."""
+    (tmp_path / "file").touch()
+    done = poller("schema", "--out", "file/schemas", cwd=tmp_path)
+    said = "error: --out file/schemas: cannot be written (Not a directory); name another directory\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", said)
