@@ -249,9 +249,9 @@ def apart(made: Round) -> float:
     return sum(rates[:10]) / 10 / (sum(rates[10:]) / (len(rates) - 10))
 
 
-@pytest.mark.parametrize(("gap_s", "urge"), [(500.0, 0.0), (1000.0, URGE), (2000.0, MOST_URGE)])
+@pytest.mark.parametrize(("gap_s", "urge"), [(500.0, 0.0), (990.0, URGE), (2000.0, MOST_URGE)])
 def test_the_old_are_urged_as_far_as_changes_are_found_late(gap_s: float, urge: float) -> None:
-    """A round takes 1,000 s: what is found sooner tells that the quiet ones may wait, else they may not."""
+    """Late is 950 s: where fewer than 4 % of what is found may be that late, the quiet ones may wait."""
     made, now = a_round(100), 0.0
     for _ in range(1000):
         now += 10
@@ -263,7 +263,7 @@ def test_the_old_are_urged_as_far_as_changes_are_found_late(gap_s: float, urge: 
         now += 10
         made.load({oldest: now - gap_s}, unread_at=0.0)
         made.read(oldest, now=now, changed=True)
-    assert made.urge == pytest.approx(urge, abs=0.01)
+    assert made.urge == pytest.approx(urge, abs=0.05)
 
 
 def test_the_age_at_which_a_detail_is_late_follows_the_pace() -> None:
