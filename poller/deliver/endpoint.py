@@ -196,7 +196,7 @@ class Endpoint:
             self._board.pull_forward(latest=now + retry.longest_wait_s(self.settings.schedule_s))
         self._last_tick = now
         breaker.heed(*breaker.health.passed(now=now), now=now)
-        self._board.look_again(now=now, up_since=breaker.health.up_since)
+        self._board.look_again(now=now, health=breaker.health)
         await self._keep()
         await intake.flush()
         await self._now_and_then()
@@ -266,7 +266,7 @@ class Endpoint:
         if _ahead(self._next_start, now, self.settings.interval_s):
             return False
         board = self._board
-        item = board.oldest() if health.probing else board.take(now=now, up_since=health.up_since)
+        item = board.oldest() if health.probing else board.take(now=now, health=health)
         if item is None:
             return False
         self._last_start, self._next_start = now, now + self.settings.interval_s

@@ -14,7 +14,7 @@ from poller.model import Entry, Event
 from poller.store.letters import Letter, Meta, Position, position
 from poller.store.queue import Place, before
 
-from .retry import PASS_AFTER_S
+from .retry import Health
 
 Rank = tuple[bool, Position, str]
 
@@ -186,7 +186,7 @@ class Board:
         """Tell whether an earlier event of the subject already waits in Redis."""
         return self._ordered and any(each.stored for each in self._before(item))
 
-    def take(self, *, now: float, up_since: float) -> Item | None:
+    def take(self, *, now: float, health: Health) -> Item | None:
         """Give out the oldest event that may go now, or None."""
         self._promote(now)
         while self._ready:
@@ -194,7 +194,7 @@ class Board:
             if item.ticket != ticket:
                 continue
             item.ticket = 0
-            if self._may_go(item, now=now, up_since=up_since):
+            if self._may_go(item, now=now, health=health):
                 return self._fly(item)
         return None
 
@@ -213,10 +213,10 @@ class Board:
             if item.due > latest and not item.flying:
                 self.postpone(item, due=latest)
 
-    def look_again(self, *, now: float, up_since: float) -> None:
+    def look_again(self, *, now: float, health: Health) -> None:
         """Let those go who stood behind an event that has failed for an hour by now."""
         for line in self._lines.values():
-            if len(line) > 1 and _passable(line[0], now=now, up_since=up_since):
+            if len(line) > 1 and _passable(line[0], now=now, health=health):
                 self._nudge(line)
 
     def next_due(self) -> float | None:
@@ -269,14 +269,13 @@ class Board:
                 return
             yield each
 
-    def _may_go(self, item: Item, *, now: float, up_since: float) -> bool:
+    def _may_go(self, item: Item, *, now: float, health: Health) -> bool:
         if not self._ordered:
             return True
         if item.subject in self._busy:
             return False
-        return all(_passable(each, now=now, up_since=up_since) for each in self._before(item))
+        return all(_passable(each, now=now, health=health) for each in self._before(item))
 
 
-def _passable(item: Item, *, now: float, up_since: float) -> bool:
-    first = item.meta.first
-    return first > 0 and now - max(first, up_since) >= PASS_AFTER_S
+def _passable(item: Item, *, now: float, health: Health) -> bool:
+    return health.may_be_passed(first=item.meta.first, last=item.meta.last, now=now)

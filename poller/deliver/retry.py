@@ -42,6 +42,8 @@ DISABLED_AFTER_S = 72 * HOUR
 DISABLED_AFTER_FAILURES = 10
 PASS_AFTER_S = HOUR
 """How long a later event of a subject waits for an earlier one while the endpoint takes others."""
+PASS_WITHIN_S = 60.0
+"""So soon after the earlier one has failed a later one tells whether it was that one or the endpoint."""
 
 
 def span_s(schedule_s: Sequence[float]) -> float:
@@ -157,6 +159,17 @@ class Health:
     def open_at(self) -> float:
         """When the next request may leave: in the past when there is nothing in the way."""
         return max(self.paused_until, self.probe_at)
+
+    def may_be_passed(self, *, first: float, last: float, now: float) -> bool:
+        """Whether an event that was tried then is waited for no longer by a later one of its subject.
+
+        After an hour in which the endpoint took others (contract §7). Where there were none, a later one
+        finds out, but only just after this one has failed again: else it may be the first after an outage.
+        """
+        since = max(first, self.up_since)
+        if not first or now - since < PASS_AFTER_S:
+            return False
+        return self.last_success > since or now - last < PASS_WITHIN_S
 
     def succeeded(self, *, now: float) -> tuple["Health", Notice | None]:
         """Count a success: it ends failing and probing.

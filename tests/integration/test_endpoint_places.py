@@ -41,6 +41,30 @@ async def test_a_later_event_of_a_record_waits_and_others_pass(connection: Conne
         await side.stop()
 
 
+async def test_after_an_outage_the_earlier_one_is_first(connection: Connection, keys: Keys) -> None:
+    """Too few attempts to be probed: an hour without any success is no reason to pass an event over."""
+    clock = Clock()
+    async with (
+        receiving(Receiver(always=503)) as receiver,
+        delivering(connection, keys, receiver.url, clock=clock) as side,
+    ):
+        side.start()
+        await side.publish(event(1, subject="deal/7"), event(2, subject="deal/7"))
+        for made, pause_s in enumerate((6, 36, 144, 720, 2160, 600), start=1):
+            await attempts(side, made)
+            clock.forward(pause_s)
+        await side.publish(event(3))
+        for made in (7, 8, 9):
+            await attempts(side, made)
+            clock.forward(144)
+        receiver.always = 200
+        clock.forward(2.4 * HOUR)
+        await wait_until(lambda: receiver.ids[-1] == "evt_2", "what has waited to be taken")
+        assert receiver.ids[:9] == ["evt_1"] * 6 + ["evt_3"] * 3
+        assert receiver.ids.index("evt_2") > max(n for n, each in enumerate(receiver.ids) if each == "evt_1")
+        await side.stop()
+
+
 async def test_a_hanging_subject_takes_one_connection(connection: Connection, keys: Keys) -> None:
     """Many events of a hanging record hold one of the eight connections; all other records go on."""
     released = asyncio.Event()

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poller.deliver.lanes import Board, Item, Lane, item_of, waiting_item
+from poller.deliver.retry import Health
 from poller.model import Entry
 from poller.store.letters import Letter, Meta, position
 from poller.store.queue import Place, before
@@ -23,21 +24,25 @@ def board_of(*entries: Entry, ordered: bool = True) -> Board:
     return board
 
 
-def take(board: Board, now: float = 1.0, up_since: float = 0.0) -> Item | None:
-    return board.take(now=now, up_since=up_since)
+WELL = Health(last_success=100 * HOUR)
+"""It takes others all the time."""
 
 
-def taken(board: Board, now: float = 1.0, up_since: float = 0.0) -> list[str]:
+def take(board: Board, now: float = 1.0, health: Health = WELL) -> Item | None:
+    return board.take(now=now, health=health)
+
+
+def taken(board: Board, now: float = 1.0, health: Health = WELL) -> list[str]:
     """Take until nothing may go."""
     found = []
-    while item := take(board, now, up_since):
+    while item := take(board, now, health):
         found.append(item.place)
     return found
 
 
 def fail(board: Board, item: Item, *, at: float, due: float) -> None:
     """Let an attempt fail, and keep the event as the endpoint does."""
-    item.meta.first = item.meta.first or at
+    item.meta.first, item.meta.last = item.meta.first or at, at
     for each in (item, *board.behind(item)):
         board.store(each)
     board.postpone(item, due=due)
@@ -135,9 +140,9 @@ def test_after_an_hour_the_later_one_passes() -> None:
     first = take(board)
     assert first is not None
     fail(board, first, at=1.0, due=10 * HOUR)
-    board.look_again(now=HOUR, up_since=0.0)
+    board.look_again(now=HOUR, health=WELL)
     assert taken(board, now=HOUR) == []
-    board.look_again(now=HOUR + 1, up_since=0.0)
+    board.look_again(now=HOUR + 1, health=WELL)
     assert taken(board, now=HOUR + 1) == ["2-0"]
 
 
@@ -148,10 +153,24 @@ def test_the_hour_counts_from_when_the_endpoint_came_back() -> None:
     assert first is not None
     fail(board, first, at=1.0, due=50 * HOUR)
     back = 10 * HOUR
-    board.look_again(now=back + HOUR - 1, up_since=back)
-    assert taken(board, now=back + HOUR - 1, up_since=back) == []
-    board.look_again(now=back + HOUR, up_since=back)
-    assert taken(board, now=back + HOUR, up_since=back) == ["2-0"]
+    health = Health(up_since=back, last_success=back + 60)
+    board.look_again(now=back + HOUR - 1, health=health)
+    assert taken(board, now=back + HOUR - 1, health=health) == []
+    board.look_again(now=back + HOUR, health=health)
+    assert taken(board, now=back + HOUR, health=health) == ["2-0"]
+
+
+def test_where_no_others_are_taken_the_later_one_goes_just_after_a_failure() -> None:
+    """With nothing to tell an outage from one bad event, the first after the outage is the earlier one."""
+    board, silent = board_of(entry(1, subject="task/a"), entry(2, subject="task/a")), Health(last_success=0.5)
+    first = take(board, health=silent)
+    assert first is not None
+    fail(board, first, at=1.0, due=2 * HOUR)
+    board.look_again(now=1.5 * HOUR, health=silent)
+    assert taken(board, now=1.5 * HOUR, health=silent) == []
+    assert taken(board, now=2 * HOUR, health=silent) == ["1-0"]
+    fail(board, first, at=2 * HOUR, due=7 * HOUR)
+    assert taken(board, now=2 * HOUR + 59, health=silent) == ["2-0"]
 
 
 def test_one_that_was_passed_does_not_meet_the_next_in_flight() -> None:
@@ -161,7 +180,7 @@ def test_one_that_was_passed_does_not_meet_the_next_in_flight() -> None:
     assert first is not None
     fail(board, first, at=1.0, due=2 * HOUR)
     now = 2 * HOUR
-    board.look_again(now=now, up_since=0.0)
+    board.look_again(now=now, health=WELL)
     assert taken(board, now=now) == ["1-0"]
     fail(board, first, at=now, due=5 * HOUR)
     assert taken(board, now=now) == ["2-0"]
