@@ -9,7 +9,7 @@ import pytest
 from given import GIVEN, HERE, RECORDS, read, source
 from watching import Watched, watching
 
-from poller.errors import Refused
+from poller.errors import BadAnswer, Refused
 from poller.model import dumps, loads
 from poller.simulators import Options, serve
 from poller.simulators.drum import today
@@ -18,7 +18,7 @@ from poller.store.keys import Keys
 from poller.watch.diff import compare
 from poller.watch.events import Known
 from poller.watch.sources import SOURCES
-from poller.watch.sources.base import Kind, decoded
+from poller.watch.sources.base import MOST_NESTED, Kind, decoded
 
 # --- values -----------------------------------------------------------------------------------------
 
@@ -52,6 +52,25 @@ async def test_an_unknown_field_is_kept_and_compared(kind: str) -> None:
             assert known["of_a_later_revision"] == {"level": 1, "tags": ["a"]}
             assert compare(each.shape, known, seen).changed == ("of_a_later_revision",)
             assert compare(each.shape, decoded(each, raw), seen).changed == ()
+
+
+@pytest.mark.parametrize("kind", HERE)
+async def test_what_is_nested_too_deep_to_be_compared_is_no_answer(kind: str) -> None:
+    """A record of 700 levels is a fault that says so; the deepest that is taken is compared."""
+    async with source(kind) as (_, of):
+        for name in of.lists:
+            (raw, *_), each = (await read(of, name))[0].raws, of.kinds[name]
+            row = loads(bytes(raw))
+
+            def nested(levels: int, leaf: str, row: Any = row) -> bytes:
+                return dumps(row)[:-1] + b',"deep":' + b"[" * levels + leaf.encode() + b"]" * levels + b"}"
+
+            with pytest.raises(BadAnswer, match=f"a {name} is nested deeper than 100 levels"):
+                decoded(each, nested(700, "1"))
+            with pytest.raises(BadAnswer, match="nested deeper"):
+                decoded(each, nested(MOST_NESTED, "1"))
+            known, seen = (decoded(each, nested(MOST_NESTED - 1, leaf)) for leaf in "12")
+            assert compare(each.shape, known, seen).changed == ("deep",)
 
 
 @pytest.mark.parametrize("kind", HERE)

@@ -379,6 +379,8 @@ class _Id(msgspec.Struct):
     id: int | str
 
 
+MOST_NESTED = 100
+"""Deeper than any record is, and far from where comparing two of them would end in a RecursionError."""
 MEANINGS: Mapping[str, Meaning] = {"open": "open", "won": "won", "lost": "lost"}
 """Of a status that says by itself how a deal stands."""
 _ids = msgspec.json.Decoder(list[_Id])
@@ -425,6 +427,9 @@ def decoded(kind: Kind, raw: bytes | msgspec.Raw) -> dict[str, Any]:
     except ValueError as exc:
         msg = f"a {kind.name} is not JSON: {exc}"
         raise BadAnswer(msg) from exc
+    if _too_deep(bytes(raw), view):
+        msg = f"a {kind.name} is nested deeper than {MOST_NESTED} levels"
+        raise BadAnswer(msg)
     try:
         kind.model.model_validate(view)
     except ValidationError as exc:
@@ -434,3 +439,14 @@ def decoded(kind: Kind, raw: bytes | msgspec.Raw) -> dict[str, Any]:
         raise BadAnswer(msg) from exc
     result: dict[str, Any] = view
     return result
+
+
+def _too_deep(raw: bytes, value: Any) -> bool:
+    """Whether a value is nested deeper than MOST_NESTED; most have fewer brackets than that in all."""
+    if raw.count(b"{") + raw.count(b"[") <= MOST_NESTED:
+        return False
+    level = [value]
+    for _ in range(MOST_NESTED):
+        held = [each.values() if isinstance(each, dict) else each for each in level]
+        level = [each for values in held for each in values if isinstance(each, dict | list)]
+    return bool(level)
