@@ -5,6 +5,7 @@ endpoint as a whole is an order, left for whoever serves it, who looks every sec
 """
 
 from collections.abc import Iterable, Sequence
+from time import monotonic
 from typing import Any, Literal
 
 import msgspec
@@ -23,6 +24,7 @@ from .queue import (
     refill_args,
     stream_facts,
 )
+from .views import Views
 
 _ORDER = Script("endpoint_order")
 _REFILL = Script("queue_refill")
@@ -40,6 +42,7 @@ class Office:
     def __init__(self, connection: Connection, keys: Keys) -> None:
         self._connection = connection
         self._keys = keys
+        self._views = Views(connection, keys)
 
     # --- seeing -------------------------------------------------------------------------
 
@@ -65,39 +68,47 @@ class Office:
             self._connection, self._keys, source, endpoint, until=float("inf"), count=count
         )
 
-    async def find(self, endpoint: str, sources: Iterable[str], event: str) -> tuple[str, str] | None:
-        """Find an event by its id or by its place in the stream; give its source and place, or None."""
+    async def find(
+        self, endpoint: str, sources: Iterable[str], event: str, *, within_s: float
+    ) -> tuple[str, str] | None:
+        """Find an event by its id or by its place in the stream; give its source and place, or None.
+
+        Raises:
+            TimeoutError: it was not found within that time, and there is more to look through.
+        """
+        until = monotonic() + within_s
         for source in sources:
-            place = await self._find(endpoint, source, event)
+            place = await self._find(endpoint, source, event, until)
             if place is not None:
                 return source, place
         return None
 
-    async def _find(self, endpoint: str, source: str, event: str) -> str | None:
+    async def _find(self, endpoint: str, source: str, event: str, until: float) -> str | None:
         client, tries = self._connection.commands, self._keys.tries(source, endpoint)
         if not event.startswith("evt_"):
             there = await self._letter(endpoint, source, event)
             return event if there else None
+        place = await self._search(source, event, until)
+        if place is not None:
+            return place
         with translated():
-            async for place, packed in client.hscan_iter(tries, count=SEARCHED_AT_ONCE):
-                if letter(place.decode(), packed).meta.id == event:
-                    return str(place.decode())
-        return await self._search(source, event)
+            async for key, packed in client.hscan_iter(tries, count=SEARCHED_AT_ONCE):
+                if letter(key.decode(), packed).meta.id == event:
+                    return str(key.decode())
+                _demand_time(until)
+        return None
 
-    async def _search(self, source: str, event: str) -> str | None:
+    async def _search(self, source: str, event: str, until: float) -> str | None:
         # Newest first: what somebody asks for is mostly recent.
-        upto = "+"
-        while True:
-            with translated():
-                rows: Any = await self._connection.commands.xrevrange(
-                    self._keys.events(source), max=upto, count=SEARCHED_AT_ONCE
-                )
-            for place, fields in rows:
-                if fields.get(b"id") == event.encode():
-                    return str(place.decode())
-            if len(rows) < SEARCHED_AT_ONCE:
-                return None
-            upto = f"({rows[-1][0].decode()}"
+        upto, ended = None, False
+        while not ended:
+            step = await self._views.search(source, upto=upto, count=1, subject=event)
+            if step.entries:
+                return step.entries[0].place
+            upto, ended = step.reached, step.ended
+            if not ended:
+                _demand_time(until)
+        return None
 
     # --- ordering -----------------------------------------------------------------------
 
@@ -184,3 +195,9 @@ class Office:
     ) -> None:
         four = keys_of(self._keys, source, endpoint)
         await self._connection.run(_REFILL, four, refill_args("", fields, letters, what="any"))
+
+
+def _demand_time(until: float) -> None:
+    if monotonic() > until:
+        msg = "not found in time"
+        raise TimeoutError(msg)

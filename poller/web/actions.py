@@ -32,6 +32,8 @@ HOOK_DOS: tuple[HookDo, ...] = ("test", "resend", "recover", "enable", "disable"
 COUNTED = 5_000
 """Events that are counted before something is sent again; of more it is said that they are more."""
 COUNT_S = 0.05
+FIND_S = 0.5
+"""An event's id is looked for among some 100,000 in this time; by its place it is found at once."""
 _ID = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -238,7 +240,15 @@ class Actions:
             raise Refused(msg, status=404, code="not_found")
         asked = [source] if source else theirs
         known = event.startswith("evt_") or valid_place(event)
-        found = await self._office.find(name, asked, event) if known else None
+        try:
+            found = await self._office.find(name, asked, event, within_s=FIND_S) if known else None
+        except TimeoutError as exc:
+            msg = (
+                f"{event[:80]} was not found within {FIND_S:g} s, and there are older events: name its place "
+                f"in the stream (`poller webhooks attempts {name} --json` has it, and its page's address)"
+                f"{'' if source or len(theirs) == 1 else ', or its source'}"
+            )
+            raise Refused(msg) from exc
         if found is None:
             msg = f"{event[:80]!r} is no event that {name} can be sent: is it older than the retention?"
             raise Refused(msg, status=404, code="not_found")

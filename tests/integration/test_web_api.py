@@ -284,6 +284,27 @@ async def test_resend_recover_enable_disable(connection: Connection) -> None:
         assert (await office.state("billing")).disabled == ""
 
 
+async def test_an_event_to_resend_is_looked_for_in_bounded_time(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is not found in time is told so, with what finds it at once, on the page and in the API."""
+    monkeypatch.setattr("poller.web.actions.FIND_S", 0.0)
+    async with site(connection, settings_of(sources={"acme": {}, "other": {}})) as here:
+        places = await here.publish(*(event(n) for n in range(1, 1202)))
+        oldest, newest = f"evt_{1:040x}", f"evt_{1201:040x}"
+        told = await here.post("/api/webhooks/billing/resend", {"event": oldest})
+        assert told.status_code == 409
+        said = told.json()["error"]["message"]
+        assert said.startswith(f"{oldest} was not found within 0 s, and there are older events: name its ")
+        assert said.endswith("or its source")
+        assert (await here.get(f"/webhooks/billing/resend?event={oldest}")).status_code == 409
+        for found in ({"event": places[0], "source": "acme"}, {"event": newest}):
+            assert (await here.post("/api/webhooks/billing/resend", found)).status_code == 200
+        monkeypatch.setattr("poller.web.actions.FIND_S", 5.0)
+        assert (await here.post("/api/webhooks/billing/resend", {"event": oldest})).status_code == 200
+        assert (await here.post("/api/webhooks/billing/resend", {"event": "evt_0"})).status_code == 404
+
+
 async def test_a_test_is_sent_for_real(fakestore: Connection) -> None:
     """A test sends one signed example now and tells the answer; no secret is in what it shows."""
     async with AsyncExitStack() as stack:
