@@ -11,8 +11,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 KEEP_ALIVE_S = 75
 REQUEST_S = 30.0
-"""How long a request may take to arrive. Who never finishes one would keep a file handle for ever, and
-without handles nothing is polled nor delivered."""
+"""How long a request may take to arrive, and an answer may wait until its reader takes anything of it. Who
+never ends either would keep a file handle for ever, and without handles nothing is polled nor delivered."""
 _TICK_S = 1.0
 
 
@@ -57,13 +57,13 @@ class Guest(uvicorn.Server):
             await self._close(farewell, farewell_s)
 
     async def _date(self) -> None:
-        """Keep the Date header true, and hang up on who does not ask to the end, until cancelled."""
+        """Keep the Date header true, and hang up on who does not ask or read to the end, until cancelled."""
         loop, since = asyncio.get_running_loop(), dict[Any, float]()
         while True:
             await asyncio.sleep(_TICK_S)
             await self.on_tick(0)
             now = loop.time()
-            since = {asking: since.get(asking, now) for asking in self._asking()}
+            since = {slow: since.get(slow, now) for slow in (*self._asking(), *self._unread())}
             for (connection, _), began in since.items():
                 if now - began >= REQUEST_S:
                     connection.transport.abort()
@@ -76,6 +76,13 @@ class Guest(uvicorn.Server):
             answering = cycle is not None and not (cycle.more_body or cycle.response_complete)
             if not answering and at.timeout_keep_alive_task is None:
                 yield at, cycle
+
+    def _unread(self) -> Iterator[tuple[Any, Any]]:
+        """The connections that take no more of their answer, each with how much of it waits here."""
+        for connection in self.server_state.connections:
+            at: Any = connection
+            if at.flow.write_paused:
+                yield at, at.transport.get_write_buffer_size()
 
     async def _close(self, farewell: Callable[[Any], object], farewell_s: float) -> None:
         for server in self.servers:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import socket
 import time
 from contextlib import AsyncExitStack, suppress
 from fnmatch import fnmatchcase
@@ -25,6 +26,7 @@ from poller.store.letters import Meta, record
 from poller.store.operators import Office
 from poller.watch.events import Known, kept
 from poller.web.api import OPERATIONS, document
+from poller.web.live import BEHIND
 from poller.web.openapi import SECURITY
 
 
@@ -572,6 +574,36 @@ async def test_listeners_that_came_to_nothing_take_no_place(
             await asyncio.wait_for(listener.opened.wait(), 5)
             await listener.close()
     finally:
+        await connection.close()
+
+
+async def test_listeners_that_never_read_lose_their_places(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who asks for the feed and takes none of it is hung up on, and others can listen again."""
+    monkeypatch.setattr("poller.web.live.MOST_LISTENERS", 2)
+    monkeypatch.setattr("poller.serving.REQUEST_S", 1.0)
+    connection = Connection.open(redis_url)
+    deaf = [socket.socket() for _ in range(2)]
+    try:
+        async with site(connection) as here:
+            for each in deaf:
+                each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                each.connect(("127.0.0.1", httpx.URL(here.url).port))
+                each.sendall(b"GET /events/live HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
+            await wait_until(lambda: here.web.feed.full, "both to listen")
+            queues = list(here.web.feed._listeners)
+            with suppress(pytest.fail.Exception):  # when nothing more is taken
+                while True:
+                    await here.publish(*(event(n) for n in range(BEHIND // 2)))
+                    await wait_until(lambda: all(each.empty() for each in queues), "what is told", 1.0)
+            await wait_until(lambda: not here.web.feed._listeners, "both to be hung up on", 10.0)
+            listener = Listener(here)
+            await asyncio.wait_for(listener.opened.wait(), 5)
+            await listener.close()
+    finally:
+        for each in deaf:
+            each.close()
         await connection.close()
 
 
