@@ -3,6 +3,7 @@
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -16,10 +17,12 @@ from poller.simulators.pipedrive.orders import Orders
 from poller.store.budget import Budget
 from poller.store.connection import Connection
 from poller.store.keys import Keys
+from poller.watch.diff import compare
 from poller.watch.limits import date_of
 from poller.watch.purse import Purse
 from poller.watch.sources import pipedrive, pipedrive_names
 from poller.watch.sources.base import Missing, Reading
+from poller.watch.sources.pipedrive_records import KINDS
 from poller.watch.sources.pipedrive_wire import pause_of
 from poller.watch.upstream import Upstream
 
@@ -320,6 +323,20 @@ async def test_archiving_without_a_trace_is_never_a_removal(fakestore: Connectio
             clock.ahead_s += HOUR_S
             await watched.sweep()
             assert types(await watched.events()) == [f"pipedrive.deal.{order.__name__}d"]
+
+
+def test_a_deal_is_archived_by_its_flag_and_a_project_by_its_time() -> None:
+    """A deal that comes back is told so although its time stays; a project has no flag, only the time."""
+    time_, deal, project = "2026-01-01T00:00:00Z", KINDS["deal"], KINDS["project"]
+    here, away, back, again = (
+        {"id": 1, "status": "open", "is_archived": flag, "archive_time": at}
+        for flag, at in ((False, None), (True, time_), (False, time_), (True, time_))
+    )
+    steps = [deal.verdict(compare(deal.shape, *pair)) for pair in pairwise((here, away, back, again, here))]
+    assert steps == ["archived", "unarchived", "archived", "unarchived"]
+    listed, shelved = ({"id": 1, "status": "open", "archive_time": at} for at in (None, time_))
+    steps = [project.verdict(compare(project.shape, *pair)) for pair in pairwise((listed, shelved, listed))]
+    assert steps == ["archived", "unarchived"]
 
 
 async def test_many_deals_purged_at_once_hold_nothing_up(fakestore: Connection) -> None:

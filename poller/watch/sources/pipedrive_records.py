@@ -94,7 +94,9 @@ def is_dead(view: Mapping[str, Any]) -> bool:
 
 
 def _is_archived(view: Mapping[str, Any]) -> bool:
-    return bool(view.get("is_archived") or view.get("archive_time"))
+    """By the flag, which deals have: the time may stay when they come back. Projects have the time alone."""
+    said = view.get("is_archived")
+    return bool(view.get("archive_time") if said is None else said)
 
 
 def _archiving(diff: Diff) -> str:
