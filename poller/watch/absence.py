@@ -185,14 +185,16 @@ class Absence:
         new.last_row = new.last_listed or None
         new.row, new.row_at, new.gone, new.gone_at, new.meaning = None, 0.0, "", 0.0, None
         new.detail, new.detail_at, new.amount = own, reading.started, amount
-        new.children, new.nested_at, new.status_after = old.children, old.nested_at, 0.0
+        new.children, new.nested_at, new.unread = old.children, old.nested_at, old.unread
+        new.status_after = 0.0
         ledger = desk.ledger()
         if kind.judged:
             self._won(ledger, kind, to, record_id, old, new, bounds)
         else:
             new.meaning = "lost" if told.meaning == "lost" else "open"
             self._moved_back(ledger, kind, to, record_id, old, new, bounds)
-        old.gone, old.gone_at, old.children, old.nested_at = "moved", desk.now(), [], None
+        old.gone, old.gone_at = "moved", desk.now()
+        old.children, old.nested_at, old.unread = [], None, []
         ledger.row(kind.name, record_id, None)
         ledger.row(to.name, record_id, UNSEEN)
         ledger.keep(kind.name, record_id, old)

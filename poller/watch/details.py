@@ -192,17 +192,19 @@ class Details:
         unseen = [subject for subject in parent.children if subject not in now]
         kept = [subject for subject in unseen if subject.partition("/")[0] in hidden]
         gone = [subject for subject in unseen if subject.partition("/")[0] not in hidden]
+        unread = set(kinds) if first else set(parent.unread)
         known = await self._nested_records([*now, *gone])
         if not desk.is_older(bounds.not_before):
             desk.say_renames(ledger, _renames(kinds, now, known), bounds)
         for subject, child in now.items():
             record = known.get(subject)
-            self._child(ledger, kinds[child.kind], child, record, bounds, reading.started, first=first)
+            silent = child.kind in unread
+            self._child(ledger, kinds[child.kind], child, record, bounds, reading.started, first=silent)
             await self._ahead(ledger)
         for subject in gone:
             self._child_gone(ledger, subject, known.get(subject), home, bounds)
             await self._ahead(ledger)
-        parent.children = [*now, *kept]
+        parent.children, parent.unread = [*now, *kept], sorted(unread & hidden)
         return ledger
 
     async def _ahead(self, ledger: Ledger) -> None:

@@ -41,6 +41,8 @@ class Known(msgspec.Struct, omit_defaults=True):
     """Subjects of what is nested in it."""
     nested_at: float | None = None
     """When these were last read, if not with the detail (details = false passes them over); 0: never."""
+    unread: list[str] = []
+    """Kinds of these that no reading has shown yet, for their key was hidden from the first one on."""
     came_after: float = 0.0
     """Start of the last sure reading of its list without it (Unix seconds); 0: there at the baseline."""
     among_many: bool = False

@@ -160,15 +160,24 @@ async def test_trap_8_what_is_nested_is_unknown_where_its_key_is_absent(
         assert sorted([*meanwhile, *told]) == [updated, removed]
 
 
-async def test_trap_8_what_is_nested_begins_where_its_key_is_first_shown(connection: Connection) -> None:
-    """A role that may see the work from now on adds none of it."""
-    async with drum(connection, hidden_keys=("deliverables",)) as (sim, watched):
+@pytest.mark.parametrize("key", ["deliverables", "tasks"])
+@pytest.mark.parametrize("won", [False, True])
+async def test_trap_8_what_is_nested_begins_where_its_key_is_first_shown(
+    connection: Connection, key: str, won: bool
+) -> None:
+    """A role that may see the work from now on adds none of it, nor where it became a project meanwhile."""
+    async with drum(connection, hidden_keys=(key,)) as (sim, watched):
         await watched.events()
+        if won:
+            sim.orders.win(101)
+        assert {kind for kind, _ in await watched.cycle()} <= {"drum.opportunity.won", "drum.project.created"}
         sim.set(hidden_keys=())
         assert {kind for kind, _ in await watched.cycle()} <= {"poller.source.fields_shown"}
-        part = sim.world.row(101).deliverables[0].id
-        sim.orders.work.update_deliverable(part, name="Otherwise")
-        assert await watched.cycle() == [("drum.deliverable.updated", f"deliverable/{part}")]
+        part = sim.world.row(101).deliverables[0]
+        sim.orders.work.update_deliverable(part.id, name="Otherwise")
+        assert await watched.cycle() == [("drum.deliverable.updated", f"deliverable/{part.id}")]
+        sim.orders.work.add_task(part.id)
+        assert [kind for kind, _ in await watched.cycle() if "task" in kind] == ["drum.task.added"]
 
 
 async def test_trap_9_fields_that_only_the_detail_has_are_not_missing_from_the_list(
