@@ -505,3 +505,14 @@ async def test_the_cursor_follows_the_servers_clock(connection: Connection) -> N
         cursor = watched.desk.memory.lists["opportunity"].cursor.partition(" ")[0]
         latest = max(watched.desk.last_seen["opportunity"].values())
         assert abs(close.unix_us(cursor) / 1e6 - latest) < 5
+
+
+async def test_a_row_from_the_far_future_does_not_move_the_cursor(connection: Connection) -> None:
+    """Somebody's clock dated one deal far ahead: what changes before that day is still asked for."""
+    async with watched_close(connection) as (sim, watched):
+        ahead = sim.world.row(others(sim)[0])
+        ahead.updated_ms = sim.world.now_ms() + 2 * 86_400_000
+        ahead.forget()
+        assert await told(watched) == []
+        sim.orders.win(EXAMPLE)
+        assert await told(watched) == [opportunity("won")]

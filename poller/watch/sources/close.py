@@ -121,7 +121,9 @@ class _Progress:
             self._latest_us = max(self._latest_us, self.began_us)
 
     def _note(self, head: Head) -> None:
-        self._latest_us = max(self._latest_us, head.us("date_updated"))
+        at_us = head.us("date_updated")
+        if at_us < self.began_us + _DAY_US:  # a row that is a day ahead of the server is not believed
+            self._latest_us = max(self._latest_us, at_us)
         theirs = head.organization_id or self._organization
         if self._mark.organization not in ("", theirs):
             msg = (
