@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -16,8 +17,14 @@ WIDEST = 10_000
 _STYLES = {"good": "bold green", "bad": "bold red", "new": "cyan", "plain": "blue"}
 
 
-def show_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], *, empty: str) -> None:
-    """Print rows under their columns; where there are none say so on stderr."""
+def show_table(
+    columns: Sequence[str], rows: Sequence[Mapping[str, Any]], *, empty: str, whole: bool = False
+) -> None:
+    """Print rows under their columns; where there are none say so on stderr.
+
+    `whole`: they hold what is to be copied, so where a terminal is too narrow for them nothing is folded:
+    each value gets a line of its own.
+    """
     if not rows:
         tell(empty)
         return
@@ -26,7 +33,12 @@ def show_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], *, emp
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text(words(row.get(column))) for column in columns))
-    _print(table)
+    console = Console(highlight=False)
+    if whole and console.is_terminal and _width_of(table) > console.width:
+        for row in rows:
+            _print_lines(console, columns, row)
+        return
+    _print(console, table)
 
 
 def show_json(value: Any) -> None:
@@ -108,8 +120,22 @@ def _stderr() -> Console:
     return Console(stderr=True, highlight=False)
 
 
-def _print(table: Table) -> None:
-    console = Console(highlight=False)
+def _width_of(table: Table) -> int:
+    wide = Console(width=WIDEST)
+    return Measurement.get(wide, wide.options, table).maximum
+
+
+def _print_lines(console: Console, columns: Sequence[str], row: Mapping[str, Any]) -> None:
+    """Print what a row holds line by line, whatever the terminal's width, and an empty line."""
+    named = max(map(len, columns))
+    for column in columns:
+        if told := words(row.get(column)):
+            line = Text.assemble((f"{column:<{named}}  ", "bold"), told)
+            console.print(line, soft_wrap=True)
+    console.print()
+
+
+def _print(console: Console, table: Table) -> None:
     if console.is_terminal:
         console.print(table)
         return

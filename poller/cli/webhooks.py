@@ -106,7 +106,8 @@ def attempts(
         show_json([_attempt(each) for each in found])
         return
     columns = ("time", "outcome", "status", "ms", "attempt", "type", "subject", "event", "next", "answer")
-    show_table(columns, [_attempt_row(each) for each in found], empty=f"nothing was sent to {name} yet")
+    rows = [_attempt_row(each) for each in found]
+    show_table(columns, rows, empty=f"nothing was sent to {name} yet", whole=True)
 
 
 def _attempt(each: Attempt) -> dict[str, Any]:
@@ -154,6 +155,7 @@ def dead(
         ("died", "source", "type", "subject", "event", "attempts", "why"),
         rows,
         empty=f"{name}: nothing was given up",
+        whole=True,
     )
     if rows:
         tell(f"`poller webhooks resend {name} EVENT` sends one again, `recover {name} --dead` all of them")

@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from aiohttp import web
 from commands import SECRET, Commands, crm, service
 from hookside import Got, Receiver, receiving
@@ -110,6 +111,35 @@ async def test_a_remedy_is_not_cut_off(call: Commands, redis_url: str) -> None:
     assert remedy in said.out
     assert "x" * 80 in said.out
     assert "x" * 81 not in said.out
+
+
+@pytest.mark.parametrize("columns", [40, 100, 400])
+async def test_what_is_to_be_resent_can_be_copied(
+    call: Commands, redis_url: str, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    """However narrow a terminal is, an event's id stands on one line, beside an answer of any length."""
+    call.settings(redis=redis_url, crm="http://127.0.0.1:9", receiver="http://127.0.0.1:9/hook")
+    event = f"evt_{7:040x}"
+    meta = {"id": event, "type": "drum.opportunity.status_changed", "subject": "opportunity/1", "time": "",
+            "attempts": 12, "why": "said: " + "no " * 30}  # fmt: skip
+    attempt = {"at": 1.0, "source": "acme", "place": "1-0", "event": event, "type": meta["type"],
+               "subject": "opportunity/1", "attempt": 1, "outcome": "later", "status": 500,
+               "next": 9.0, "excerpt": "x" * 80}  # fmt: skip
+    connection = Connection.open(redis_url)
+    try:
+        redis, keys = connection.commands, Keys()
+        await redis.xadd(keys.attempts("billing"), {"a": json.dumps(attempt)})
+        await redis.hset(keys.tries("acme", "billing"), "1-0", json.dumps(meta).encode() + b"\n{}")
+        await redis.zadd(keys.dead("acme", "billing"), {"1-0": 1.0})
+    finally:
+        await connection.close()
+    monkeypatch.setenv("FORCE_COLOR", "1")  # which makes of any file a terminal
+    monkeypatch.setenv("COLUMNS", str(columns))
+    for what in ("attempts", "dead"):
+        said = await call("webhooks", what, "billing")
+        (line,) = [line for line in said.lines if event in line]
+        assert ("opportunity/1" in line) == (columns == 400)
+        assert "opportunity/1" in said.out
 
 
 async def test_disable_and_enable(call: Commands, redis_url: str) -> None:
