@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .environment import Variables
 from .layers import Layer, Leaf, build, flatten, interpolate
 from .origins import Origin, Path_, dotted, is_secret, key_of
 from .values import is_slack
@@ -14,7 +15,7 @@ _TWICE = re.compile(r"Cannot (?:declare|overwrite|redefine|mutate)")
 _REFERENCES = re.compile(r"(?<!\$)\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
-def read(text: str, *, path: Path, variables: Mapping[str, str]) -> Layer:
+def read(text: str, *, path: Path, variables: Variables) -> Layer:
     """Turn the file's text into a layer; every problem in it is in the layer."""
     try:
         table = tomllib.loads(text)
@@ -67,12 +68,13 @@ def _syntax(exc: Exception) -> str:
     return f"is not TOML: {exc}; mend it there"
 
 
-def _leaf(place: Path_, value: Any, path: Path, variables: Mapping[str, str]) -> Leaf:
+def _leaf(place: Path_, value: Any, path: Path, variables: Variables) -> Leaf:
     written = dotted(place)
-    expanded, problems = _expand(value, variables)
+    expanded, problems = _expand(value, variables.all)
     template = _template(value) if expanded != value else None
     said = tuple(f"{written}: {problem}" for problem in dict.fromkeys(problems))
-    return Leaf(place, expanded, Origin("file", str(path), written, template), said)
+    asked = [str(variables.origin(name)) for name in dict.fromkeys(_asked(value)) if name in variables.all]
+    return Leaf(place, expanded, Origin("file", ", ".join([str(path), *asked]), written, template), said)
 
 
 def _expand(value: Any, variables: Mapping[str, str]) -> tuple[Any, list[str]]:

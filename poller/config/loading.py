@@ -141,7 +141,7 @@ def _layers(given: Given, overrides: Mapping[str, Any]) -> tuple[list[Layer], li
     origin = Origin("command line")
     leaves = [Leaf(path, value, Origin(origin.kind, "", dotted(path))) for path, value in flatten(overrides)]
     path = given.path or Path(FILE_NAME)
-    written = file.read(given.text, path=path, variables=given.variables.all)
+    written = file.read(given.text, path=path, variables=given.variables)
     # Of a file that cannot be read nobody knows which variables it asks for by ${…}.
     lost = given.lost or written.lost
     referenced = frozenset(given.variables.all) if lost else file.references(given.text)

@@ -193,7 +193,10 @@ def test_config_show_masks_and_names_origins(tmp_path: Path) -> None:
     poller("init", *FLAGS, cwd=tmp_path)
     table = poller("config", "show", cwd=tmp_path, POLLER_WEB__PORT="9")
     assert re.search(r"^web\.port +9 +env POLLER_WEB__PORT$", table.stdout, re.MULTILINE)
-    assert re.search(r"^sources\.acme\.token +\*\*\* +file poller\.toml$", table.stdout, re.MULTILINE)
+    token = r"^sources\.acme\.token +\*\*\* +file poller\.toml, env DRUM_API_TOKEN"
+    assert re.search(rf"{token} \(\.env\)$", table.stdout, re.MULTILINE)
+    exported = poller("config", "show", cwd=tmp_path, DRUM_API_TOKEN="another").stdout
+    assert re.search(rf"{token}$", exported, re.MULTILINE)
     assert re.search(r"^sources\.acme\.budget +240/5m +default$", table.stdout, re.MULTILINE)
     shown = json.loads(poller("config", "show", "--json", cwd=tmp_path).stdout)
     assert {"setting": "redis.retention", "value": "7d", "origin": "default"} in shown["settings"]
