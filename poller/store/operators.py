@@ -112,13 +112,13 @@ class Office:
 
     # --- ordering -----------------------------------------------------------------------
 
-    async def resend(self, endpoint: str, source: str, place: str, *, now: float) -> Found | None:
+    async def resend(self, endpoint: str, source: str, place: str) -> Found | None:
         """Send one event again, from its first attempt; tell where it was found, None if nowhere."""
         found = await self._letter(endpoint, source, place)
         if found is None:
             return None
         where, old = found
-        await self._refill(endpoint, source, {}, [fresh(old, at=now)])
+        await self._refill(endpoint, source, {}, [fresh(old, at=await self._now_ms() / 1000)])
         await self._order(endpoint)
         return where
 
@@ -174,18 +174,18 @@ class Office:
 
         What waits for a further attempt becomes a dead letter if it is passed over, and can be resent.
         """
-        skip = ["skip", await self._now()] if from_now else []
+        skip = ["skip", before_ms(await self._now_ms() + 1)] if from_now else []
         await self._order(endpoint, "want", "enabled", *skip)
 
     async def disable(self, endpoint: str) -> None:
         """Send nothing more to an endpoint; it keeps its place."""
         await self._order(endpoint, "want", "disabled")
 
-    async def _now(self) -> str:
-        # The server's clock makes the places of the streams, so it says where now is.
+    async def _now_ms(self) -> int:
+        # The server's clock makes the places of the streams, so it says where now is; the asker's may be off.
         with translated():
             seconds, micros = await self._connection.commands.time()
-        return before_ms(int(seconds) * 1000 + int(micros) // 1000 + 1)
+        return int(seconds) * 1000 + int(micros) // 1000
 
     async def _order(self, endpoint: str, *fields: str) -> None:
         await self._connection.run(_ORDER, [self._keys.endpoint(endpoint)], fields)

@@ -256,7 +256,7 @@ class Actions:
         means = f"It is sent to {name} again from its first attempt, under its own id."
 
         async def perform() -> Done:
-            if await self._office.resend(name, where, place, now=self._now()) is None:
+            if await self._office.resend(name, where, place) is None:
                 msg = f"{event} was taken by the retention meanwhile"
                 raise Refused(msg)
             return Done(done=True, means=means, touches=1)

@@ -165,7 +165,7 @@ async def test_a_dead_letter_can_be_resent_and_all_of_them(connection: Connectio
         receiver.always = 200
         found = await office.find("hook", ["acme"], "evt_2", within_s=5)
         assert found == ("acme", letters[1].place)
-        assert await office.resend("hook", *found, now=clock()) == "dead"
+        assert await office.resend("hook", *found) == "dead"
         await attempts(side, 4)
         assert receiver.ids[-1] == "evt_2"
         assert await office.recover_dead("hook", ["acme"]) == 2
@@ -216,12 +216,12 @@ async def test_an_event_that_was_delivered_can_be_resent(connection: Connection,
         await attempts(side, 2)
         found = await office.find("hook", ["other", "acme"], "evt_1", within_s=5)
         assert found is not None
-        assert await office.resend("hook", *found, now=side.clock()) == "stream"
+        assert await office.resend("hook", *found) == "stream"
         await attempts(side, 3)
         await side.stop()
         assert [each.body for each in receiver.got if each.id == "evt_1"] == [event(1).body] * 2
         assert await office.find("hook", ["acme"], "evt_77", within_s=5) is None
-        assert await office.resend("hook", "acme", "nonsense", now=0) is None
+        assert await office.resend("hook", "acme", "nonsense") is None
 
 
 async def test_what_is_due_can_be_resent_from_its_first_attempt(connection: Connection, keys: Keys) -> None:
@@ -237,7 +237,7 @@ async def test_what_is_due_can_be_resent_from_its_first_attempt(connection: Conn
         await office.disable("hook")
         await state(side, "disabled")
         clock.forward(10)
-        assert await office.resend("hook", "acme", place, now=clock()) == "waiting"
+        assert await office.resend("hook", "acme", place) == "waiting"
         await office.enable("hook")
         await attempts(side, 2)
         await side.stop()

@@ -25,6 +25,7 @@ from poller.store.connection import Connection
 from poller.store.letters import Meta, record
 from poller.store.operators import Office
 from poller.watch.events import Known, kept
+from poller.web.actions import Actions
 from poller.web.api import OPERATIONS, document
 from poller.web.live import BEHIND
 from poller.web.openapi import SECURITY
@@ -305,6 +306,17 @@ async def test_an_event_to_resend_is_looked_for_in_bounded_time(
         monkeypatch.setattr("poller.web.actions.FIND_S", 5.0)
         assert (await here.post("/api/webhooks/billing/resend", {"event": oldest})).status_code == 200
         assert (await here.post("/api/webhooks/billing/resend", {"event": "evt_0"})).status_code == 404
+
+
+@pytest.mark.parametrize("ahead_s", [300.0, -300.0])
+async def test_what_is_resent_is_due_now_whoever_asks(connection: Connection, ahead_s: float) -> None:
+    """By the server's clock: one who asks from a machine whose clock is minutes ahead delays nothing."""
+    async with site(connection) as here:
+        (place,) = await here.publish(event(1))
+        actions = Actions(here.web.house, now=lambda: time.time() + ahead_s)
+        await (await actions.resend("billing", place)).perform()
+        due = await connection.commands.zscore(here.keys.waiting("acme", "billing"), place)
+        assert due == pytest.approx(time.time(), abs=10)
 
 
 async def test_a_test_is_sent_for_real(fakestore: Connection) -> None:
