@@ -168,6 +168,8 @@ class Absence:
 
     def _last_seen(self, kind: Kind, record_id: str, known: Known, *, undated: bool = True) -> float:
         """Start of the request that last showed it, in whichever view."""
+        if known.gone:
+            return self._desk.last_sight(kind.name, record_id, known)
         row_at = self._desk.seen_before(kind.name, record_id, known, undated=undated)
         return max(row_at, known.detail_at)
 

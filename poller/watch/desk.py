@@ -176,6 +176,10 @@ class Desk:
         last, mine = self.last_seen[kind].get(record_id, known.row_at), self.memory.lists[kind]
         return max(last, mine.shown_at if undated else mine.sure_at)
 
+    def last_sight(self, kind: str, record_id: str, known: Known) -> float:
+        """Start of the request that last showed one that was gone; of its tombstone, when it was missed."""
+        return max(self.last_seen[kind].get(record_id, known.row_at), known.detail_at) or known.gone_at
+
     def top(self, kind: Kind) -> float:
         """The highest rank known of a list and its sibling, which share one sequence of ids."""
         names = [kind.name, kind.sibling] if kind.sibling else [kind.name]

@@ -141,7 +141,7 @@ class Rows:
         if known.gone:
             suffix = "restored" if "restored" in kind.suffixes else "appeared"
             called = desk.meaning(known)
-            since = self._last_sight(kind, row)
+            since = desk.last_sight(kind.name, row.record_id, known)
             moved = kind.verdict(compare(kind.shape, known.row or {}, row.view)) != "updated"
             if kind.echoes and moved:
                 known.status_after = known.status_after or since
@@ -159,12 +159,6 @@ class Rows:
         unsaid = row.record_id in run.fresh
         ledger.row(kind.name, row.record_id, UNSEEN if unsaid else row.fingerprint)
         ledger.keep(kind.name, row.record_id, known)
-
-    def _last_sight(self, kind: Kind, row: Row) -> float:
-        """Start of the request that last showed one that was gone; of its tombstone, when it was missed."""
-        known = row.known
-        seen = self._desk.last_seen[kind.name].get(row.record_id, known.row_at)
-        return max(seen, known.detail_at) or known.gone_at
 
     def _say_new(
         self, run: Run, ledger: Ledger, page: Page, row: Row, suffix: str, bounds: Bounds, since: float

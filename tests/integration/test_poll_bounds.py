@@ -330,6 +330,23 @@ async def test_a_loss_while_it_was_removed_lies_after_its_last_sight(connection:
         assert is_start_of(sim, moments(lost)[0], sight)
 
 
+async def test_a_win_while_it_was_removed_lies_after_its_last_sight_as_a_deal(connection: Connection) -> None:
+    """It is back as a project: the sweeps of deals since it was gone did not see it, won or not."""
+    async with drum(connection, records=12) as (sim, watched):
+        sight = last(sim, "/101", status=200)
+        sim.orders.archive(101)
+        await watched.sweep()
+        await watched.sweep()
+        await watched.events()
+        sim.orders.restore(101)
+        sim.orders.win(101)
+        await watched.sweep()
+        won, created = await watched.events()
+        assert won["type"] == "drum.opportunity.won"
+        assert moments(won) == moments(created)
+        assert is_start_of(sim, moments(won)[0], sight)
+
+
 async def test_several_changes_between_two_readings_are_one_event_with_the_end(
     connection: Connection,
 ) -> None:
