@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+from msgspec.structs import replace
+
 from poller.store.snapshots import MOST_CHANGES
 
 from .desk import Desk
@@ -230,7 +232,7 @@ class Absence:
                 record_id,
                 old,
                 "won",
-                bounds,
+                self._reached(kind, record_id, old, bounds),
                 object_=new.object,
                 previous=old.last_listed,
                 changed=("project_type",),
@@ -238,6 +240,14 @@ class Absence:
             )
         old.meaning = "won"
         desk.say(ledger, to, record_id, new, "created", bounds)
+
+    def _reached(self, kind: Kind, record_id: str, old: Known, bounds: Bounds) -> Bounds:
+        """The bounds of a win: a view with another status than the row may have shown it and told nothing."""
+        judge = self._desk.source.judge
+        if old.row and judge(old.row).status != judge(old.detail or {}).status:
+            by_row = replace(old, detail_at=0.0)
+            bounds = Bounds(self._last_seen(kind, record_id, by_row), bounds.not_after)
+        return old.since_status(bounds)
 
     def _moved_back(
         self, ledger: Ledger, kind: Kind, to: Kind, record_id: str, old: Known, new: Known, bounds: Bounds

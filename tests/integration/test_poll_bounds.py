@@ -347,6 +347,27 @@ async def test_a_win_while_it_was_removed_lies_after_its_last_sight_as_a_deal(co
         assert is_start_of(sim, moments(won)[0], sight)
 
 
+@pytest.mark.parametrize("seen", ["by its id", "in its row"])
+async def test_a_win_that_was_seen_and_not_told_is_dated_by_what_was_seen_before(
+    connection: Connection, seen: str
+) -> None:
+    """It left its list before both views agreed: told by the project, it still lies where it was reached."""
+    async with drum(connection, records=12, conversion_after=None) as (sim, watched):
+        sight = last(sim, "/opportunities", query="page=1&items=500")
+        sim.orders.win(101)
+        if seen == "by its id":
+            await watched.details(["opportunity/101"])
+        else:
+            sim.fail_next("http502", times=6, path="/opportunities/101")
+            await watched.poll.sweep("opportunity")
+            assert [kind.rpartition(".")[2] for kind, _ in await watched.told()] == ["status_changed"]
+        sim.orders.convert(101)
+        await watched.poll.sweep("opportunity")
+        won, _ = await watched.events()
+        assert won["type"] == "drum.opportunity.won"
+        assert is_start_of(sim, moments(won)[0], sight)
+
+
 async def test_several_changes_between_two_readings_are_one_event_with_the_end(
     connection: Connection,
 ) -> None:
