@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from poller.watch.agenda import Agenda
-from poller.watch.credit import FREE_SHARE, part_of
+from poller.watch.token_bucket import FREE_SHARE, part_of
 
 ALL = "lists"
 """All lists of a source, reckoned as one: their costs are about in proportion to their records."""

@@ -6,16 +6,18 @@ from poller.config import Settings, SourceSettings, is_loopback, parse_duration
 from poller.store.connection import Connection
 from poller.store.keys import Keys
 from poller.watch.sources import SOURCES
-from poller.web import Door, House, Pulse, SourceFacts
+from poller.web import Door, Pulse, SourceFacts, WebContext
 
 from .status import Inspector
 from .wiring import endpoint_of
 
 
-def house_of(settings: Settings, connection: Connection, keys: Keys, *, pulse: Callable[[], Pulse]) -> House:
+def context_of(
+    settings: Settings, connection: Connection, keys: Keys, *, pulse: Callable[[], Pulse]
+) -> WebContext:
     """Put together what pages, API and metrics show and touch."""
     webhooks = settings.webhooks
-    return House(
+    return WebContext(
         door=door_of(settings),
         connection=connection,
         keys=keys,

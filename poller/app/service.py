@@ -28,17 +28,17 @@ from poller.store.keys import Keys
 from poller.store.leases import Leases, Replicas, fair_share, inherit
 from poller.store.letters import Attempt
 from poller.store.snapshots import Requests, Snapshots
-from poller.watch.desk import Desk
 from poller.watch.driver import Driver
 from poller.watch.poll import Swept
+from poller.watch.session import SourceSession
 from poller.web import Listener, Pulse, Web, listen, opened
 
 from .announce import Announcer
-from .front import house_of
+from .front import context_of
 from .lookups import Lookups
 from .scheduler import Scheduler
 from .sharing import Sharing
-from .wiring import endpoint_of, manner_of, plan_of, purse_of, redis_url, source_of
+from .wiring import endpoint_of, limiter_of, manner_of, plan_of, redis_url, source_of
 from .worker import FINISH_S, Work, Worker, rest
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
@@ -217,18 +217,18 @@ class Service:
         async with AsyncExitStack() as stack:
             source = source_of(name, given)
             stack.push_async_callback(source.close)
-            purse = purse_of(name, given, self.connection, self.keys, self._granted)
-            desk = Desk(
+            limiter = limiter_of(name, given, self.connection, self.keys, self._granted)
+            session = SourceSession(
                 source=source,
                 source_kind=given.kind,
                 snapshots=store,
                 memory=memory,
-                purse=purse,
+                limiter=limiter,
                 manner=manner_of(given),
             )
             driver = Driver(
-                desk,
-                purse=purse,
+                session,
+                limiter=limiter,
                 plan=plan_of(given, Sharing(self.settings, self.connection, self.keys, name).part),
                 due=self._due[name],
                 asked=Requests(self.connection, self.keys, name).next,
@@ -322,8 +322,8 @@ async def serve(settings: Settings, *, ears: Ears | None = None, stop: asyncio.E
 async def _fronted(service: Service, listener: Listener, stop: asyncio.Event) -> AsyncIterator[None]:
     """Answer over HTTP while the block runs (contract §9)."""
     settings, ears = service.settings, service.ears
-    house = house_of(settings, service.connection, service.keys, pulse=service.pulse)
-    web = Web(house, stopping=stop.is_set)
+    context = context_of(settings, service.connection, service.keys, pulse=service.pulse)
+    web = Web(context, stopping=stop.is_set)
     ears.swept.append(web.meters.swept)
     ears.said.append(web.meters.said)
     ears.attempted.append(web.meters.attempted)

@@ -9,7 +9,7 @@ from poller.model import loads
 from poller.store import snapshots
 from poller.store.connection import Connection
 from poller.store.keys import Keys
-from poller.watch.credit import Demand, part_of
+from poller.watch.token_bucket import Demand, part_of
 
 from .status import same_host
 

@@ -17,7 +17,7 @@ from poller.store.keys import Keys
 from poller.store.leases import Leases, living
 from poller.store.letters import Counts, EndpointState
 from poller.store.snapshots import Snapshots
-from poller.watch.ledger import Memory, remembered
+from poller.watch.batch import Memory, remembered
 from poller.watch.sources import SOURCES
 from poller.web.answers import (
     BudgetAnswer,
@@ -32,7 +32,7 @@ from poller.web.answers import (
 from poller.web.words import span
 
 from .forecast import Allowance, Load, reckon, requests_of
-from .wiring import purse_of
+from .wiring import limiter_of
 
 STALE_AFTER = 3.0
 """Periods without a complete sweep that are too many."""
@@ -80,7 +80,7 @@ class Inspector:
         told = await snapshots.reported(self._connection, self._keys, name)
         report = loads(told) if told else {}
         lists = [await self._list(name, kind, memory, report) for kind in memory.lists]
-        usage = await purse_of(name, given, self._connection, self._keys).budget.usage()
+        usage = await limiter_of(name, given, self._connection, self._keys).budget.usage()
         told_s, delay = report.get("period_s"), report.get("delay") or {}
         found = SourceAnswer(
             source=name,

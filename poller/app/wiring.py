@@ -1,4 +1,4 @@
-"""From one section of the settings to what runs by it: a source, its purse and its plan, an endpoint."""
+"""From one section of the settings to what runs by it: a source, its limiter and its plan, an endpoint."""
 
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
@@ -8,21 +8,21 @@ from poller.deliver.settings import EndpointSettings
 from poller.store.budget import Budget, Granted
 from poller.store.connection import Connection
 from poller.store.keys import Keys
-from poller.watch.credit import Demand
-from poller.watch.desk import Manner
 from poller.watch.driver import Plan
-from poller.watch.purse import Purse
+from poller.watch.limiter import RateLimiter
+from poller.watch.session import Manner
 from poller.watch.sources import SOURCES, Account, Source
+from poller.watch.token_bucket import Demand
 from poller.watch.upstream import REQUEST_TIMEOUT_S, Upstream
 
 
-def purse_of(
+def limiter_of(
     name: str,
     given: SourceSettings,
     connection: Connection,
     keys: Keys,
     granted: dict[tuple[str, str], Granted] | None = None,
-) -> Purse:
+) -> RateLimiter:
     """Where a source pays: the budget of its host and egress; `granted` knows what this process had of it."""
     host = urlsplit(given.base_url).netloc
     limit, window_s = given.budget.count, given.budget.window.total_seconds()
@@ -36,7 +36,7 @@ def purse_of(
         source=name,
         granted=None if granted is None else granted.setdefault((host, given.egress), Granted()),
     )
-    return Purse(budget, host=host, limit=limit, window_s=window_s, timeout_s=REQUEST_TIMEOUT_S)
+    return RateLimiter(budget, host=host, limit=limit, window_s=window_s, timeout_s=REQUEST_TIMEOUT_S)
 
 
 def source_of(name: str, given: SourceSettings) -> Source:

@@ -10,11 +10,11 @@ from typing import Any, Literal, TypeAlias
 
 from poller.app.forecast import Allowance, Load, advice, reckon, requests_of
 from poller.app.status import Inspector, detailed_kinds, load_of, same_host, sweeps_of, unit_of
-from poller.app.wiring import manner_of, purse_of, source_of
+from poller.app.wiring import limiter_of, manner_of, source_of
 from poller.config import SourceSettings
 from poller.errors import Limited, PollerError, Refused, StoreError, Unreachable
 from poller.store.snapshots import Snapshots
-from poller.watch.purse import Purse
+from poller.watch.limiter import RateLimiter
 from poller.watch.sources import SOURCES, Source
 from poller.watch.sources.base import Day, LeftOut, Page, Reading, decoded
 from poller.web.words import span
@@ -79,9 +79,9 @@ async def look_at_source(store: Store, name: str, tell: Tell) -> None:
     step = f"source {name}"
     source = source_of(name, given)
     try:
-        purse = purse_of(name, given, store.connection, store.keys)
+        limiter = limiter_of(name, given, store.connection, store.keys)
         seen = [
-            each for kind in source.lists if (each := await _seen(store, name, source, purse, kind, tell))
+            each for kind in source.lists if (each := await _seen(store, name, source, limiter, kind, tell))
         ]
     except StoreError:
         raise
@@ -117,21 +117,23 @@ def _remedy(exc: BaseException, name: str) -> str:
 # --- one list -----------------------------------------------------------------------------------
 
 
-async def _seen(store: Store, name: str, source: Source, purse: Purse, kind: str, tell: Tell) -> Seen | None:
+async def _seen(
+    store: Store, name: str, source: Source, limiter: RateLimiter, kind: str, tell: Tell
+) -> Seen | None:
     """One list; None where the account has none, while others are read."""
     try:
-        return await _list(store, name, source, purse, kind)
+        return await _list(store, name, source, limiter, kind)
     except LeftOut as exc:
         tell(Step(step=f"source {name}", state="ok", said=f"{kind}: {exc}; the other lists are read"))
         return None
 
 
-async def _list(store: Store, name: str, source: Source, purse: Purse, kind: str) -> Seen:
+async def _list(store: Store, name: str, source: Source, limiter: RateLimiter, kind: str) -> Seen:
     asked = manner_of(store.settings.sources[name]).page_size
-    first, second = await _pages(source, purse, kind, asked)
+    first, second = await _pages(source, limiter, kind, asked)
     told = source.kinds[kind]
     row = decoded(told, first.raws[0]) if first.raws else {}
-    detail, detail_ms = await _detail(source, purse, kind, first.ids) if first.ids else ({}, None)
+    detail, detail_ms = await _detail(source, limiter, kind, first.ids) if first.ids else ({}, None)
     known = await _known(store, name, kind)
     page = len(first.ids)
     records, exact = _records(first, second, known)
@@ -144,7 +146,7 @@ async def _list(store: Store, name: str, source: Source, purse: Purse, kind: str
         page=page,
         asked=asked,
         pages=pages,
-        sweep=await _sweep_cost(store, name, source, purse, first, kind, pages),
+        sweep=await _sweep_cost(store, name, source, limiter, first, kind, pages),
         day=first.day,
         fields=tuple(sorted(shown)),
         hidden=tuple(sorted(told.shape.numbers - shown)) if shown else (),
@@ -154,10 +156,10 @@ async def _list(store: Store, name: str, source: Source, purse: Purse, kind: str
     )
 
 
-async def _pages(source: Source, purse: Purse, kind: str, asked: int) -> tuple[Page, Page | None]:
+async def _pages(source: Source, limiter: RateLimiter, kind: str, asked: int) -> tuple[Page, Page | None]:
     """The first page, and the second where only that tells whether the first was all."""
     async with asyncio.timeout(WAIT_S), patience(f"{source.name}: reading the first page of {kind}"):
-        ticket = await purse.ticket("confirm", 1)
+        ticket = await limiter.ticket("confirm", 1)
         try:
             async with aclosing(source.pages(kind, size=asked, ticket=ticket)) as pages:
                 first = await anext(pages, None) or Page((), (), time.time(), time.time())
@@ -168,7 +170,7 @@ async def _pages(source: Source, purse: Purse, kind: str, asked: int) -> tuple[P
 
 
 async def _sweep_cost(
-    store: Store, name: str, source: Source, purse: Purse, first: Page, kind: str, pages: int
+    store: Store, name: str, source: Source, limiter: RateLimiter, first: Page, kind: str, pages: int
 ) -> int:
     """What a usual sweep takes: its pages; where the host counts tokens, by one that is made and paid.
 
@@ -180,7 +182,7 @@ async def _sweep_cost(
         return requests_of([pages])
     size = manner_of(given).page_size
     async with asyncio.timeout(WAIT_S), patience(f"{source.name}: sweeping {kind}"):
-        ticket, count = await purse.ticket("confirm", 1), 0
+        ticket, count = await limiter.ticket("confirm", 1), 0
         try:
             async with aclosing(source.pages(kind, size=size, ticket=ticket, since=first.cursor)) as found:
                 async for page in found:
@@ -193,10 +195,10 @@ async def _sweep_cost(
 
 
 async def _detail(
-    source: Source, purse: Purse, kind: str, ids: Sequence[str]
+    source: Source, limiter: RateLimiter, kind: str, ids: Sequence[str]
 ) -> tuple[Mapping[str, Any], int | None]:
     async with asyncio.timeout(WAIT_S), patience(f"{source.name}: reading {kind}/{ids[0]}"):
-        ticket = await purse.ticket("confirm", 1)
+        ticket = await limiter.ticket("confirm", 1)
         try:
             found = await source.read(kind, ids[0], ticket=ticket)
         finally:

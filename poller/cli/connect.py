@@ -9,14 +9,14 @@ from typing import Final, TypeVar
 
 import typer
 
-from poller.app.front import house_of
+from poller.app.front import context_of
 from poller.app.wiring import redis_url
 from poller.config import Settings, rows
 from poller.errors import SettingsError
 from poller.store import embedded
 from poller.store.connection import Connection
 from poller.store.keys import Keys
-from poller.web import House, Pulse
+from poller.web import Pulse, WebContext
 from poller.web.words import unknown
 
 from .output import tell
@@ -39,9 +39,9 @@ class Store:
     """Where Redis is, as it may be shown; the embedded server's is what `subscribe` takes."""
 
     @property
-    def house(self) -> House:
+    def context(self) -> WebContext:
         """What the page stands on: commands tell and do the same."""
-        return house_of(self.settings, self.connection, self.keys, pulse=_no_service)
+        return context_of(self.settings, self.connection, self.keys, pulse=_no_service)
 
 
 def _no_service() -> Pulse:

@@ -105,7 +105,7 @@ async def ask(store: Store, name: str, do: SourceDo, *, record: str = "") -> dic
     Raises:
         SettingsError: there is no such source, or its records cannot be read by such a name.
     """
-    actions = Actions(store.house)
+    actions = Actions(store.context)
     told: dict[str, Any] = {"source": name, "do": do, **({"record": record} if record else {})}
     try:
         plan = await actions.source(name, do, record=record)

@@ -33,7 +33,7 @@ async def _look(store: Store) -> tuple[Overview, str]:
 
 async def look(store: Store) -> Overview:
     """How everything stands, as page and API tell it."""
-    return await store.house.look()
+    return await store.context.look()
 
 
 def _show(seen: Overview, server: str) -> None:

@@ -16,7 +16,7 @@ from poller.deliver.signing import encode_secret
 from poller.errors import SettingsError
 from poller.model import rfc3339
 from poller.store.letters import Attempt, Letter
-from poller.store.operators import Office
+from poller.store.operators import EndpointAdmin
 from poller.web.actions import Actions, Plan, Refused
 from poller.web.words import span
 
@@ -99,7 +99,7 @@ def attempts(
 
     async def look(store: Store) -> list[Attempt]:
         demand_known("webhook", name, store.settings.webhooks)
-        return await Office(store.connection, store.keys).attempts(name, count=count)
+        return await EndpointAdmin(store.connection, store.keys).attempts(name, count=count)
 
     found = with_store(ctx, config, look)
     if as_json:
@@ -138,11 +138,11 @@ def dead(
     """Show the events that were given up, oldest first; they are kept for 14 days."""
 
     async def look(store: Store) -> list[tuple[str, Letter]]:
-        office = Office(store.connection, store.keys)
+        admin = EndpointAdmin(store.connection, store.keys)
         found = [
             (source, letter)
             for source in _sources(store, name)
-            for letter in await office.dead(name, source, count=count)
+            for letter in await admin.dead(name, source, count=count)
         ]
         return sorted(found, key=lambda each: each[1].at)[:count]
 
@@ -252,7 +252,7 @@ def _order(ctx: typer.Context, name: str, plan_of: PlanOf, *, config: Path | Non
 
     async def work(store: Store) -> dict[str, Any]:
         demand_known("webhook", name, store.settings.webhooks)
-        actions = Actions(store.house)
+        actions = Actions(store.context)
         holder = (await actions.endpoint_standing(name)).held_by
         try:
             done = await (await plan_of(actions)).perform()

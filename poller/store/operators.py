@@ -36,7 +36,7 @@ SEARCHED_AT_ONCE = 500
 Found = Literal["dead", "waiting", "stream"]
 
 
-class Office:
+class EndpointAdmin:
     """What commands and the page ask and order. Every method raises StoreUnavailable or StoreRefused."""
 
     def __init__(self, connection: Connection, keys: Keys) -> None:

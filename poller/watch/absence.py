@@ -8,10 +8,10 @@ from msgspec.structs import replace
 
 from poller.store.snapshots import MOST_CHANGES
 
-from .desk import Desk
+from .batch import UNSEEN, ListMemory, WriteBatch
 from .details import Details
 from .events import Bounds, Known
-from .ledger import UNSEEN, Ledger, ListMemory
+from .session import SourceSession
 from .sources.base import Forbidden, Kind, Missing, Reading, never
 
 HOLD_AT_LEAST = 20
@@ -25,13 +25,13 @@ ASKED_A_SWEEP = 60
 class Absence:
     """Suspicions of one source, and what becomes of them."""
 
-    def __init__(self, desk: Desk, details: Details) -> None:
-        self._desk = desk
+    def __init__(self, session: SourceSession, details: Details) -> None:
+        self._session = session
         self._details = details
 
     async def settle(self, kind: Kind, suspects: set[str], *, swept_at: float) -> None:
         """Ask by id for what a complete sweep did not show, or hold it where it is too much."""
-        mine = self._desk.memory.lists[kind.name]
+        mine = self._session.memory.lists[kind.name]
         suspects = await self._let_go(kind, suspects)
         mine.missing = {key: at for key, at in mine.missing.items() if key in suspects}
         for record_id in [key for key in mine.forbidden if key not in suspects]:
@@ -48,29 +48,29 @@ class Absence:
             return suspects
         ordered, left = sorted(suspects), set(suspects)
         for at in range(0, len(ordered), MOST_CHANGES):
-            some = await self._desk.records(kind.name, ordered[at : at + MOST_CHANGES])
-            ledger = self._desk.ledger()
+            some = await self._session.records(kind.name, ordered[at : at + MOST_CHANGES])
+            batch = self._session.batch()
             for record_id in [key for key, known in some.items() if known.gone == "removed"]:
-                ledger.row(kind.name, record_id, None)
+                batch.row(kind.name, record_id, None)
                 left.discard(record_id)
-            await self._desk.commit(ledger)
+            await self._session.commit(batch)
         return left
 
     async def gone(self, kind: Kind, ids: Iterable[str]) -> None:
         """Ask by id for what the API itself reports as deleted: with its 404 that is proof enough."""
         for record_id in sorted(ids):
-            known = (await self._desk.records(kind.name, [record_id])).get(record_id)
+            known = (await self._session.records(kind.name, [record_id])).get(record_id)
             if known is not None and not known.gone:
                 await self.resolve(kind, record_id, swept_at=float("inf"))
 
     async def is_too_much(self, kind: Kind, suspects: int) -> bool:
         """More than max(20, 5 %) of a list at once."""
-        listed = await self._desk.snapshots.listed(kind.name)
+        listed = await self._session.snapshots.listed(kind.name)
         return suspects > max(HOLD_AT_LEAST, listed * HOLD_SHARE)
 
     async def _brake(self, kind: Kind, mine: ListMemory, suspects: int) -> bool:
         """Whether removals wait now; says when that begins and ends."""
-        listed = await self._desk.snapshots.listed(kind.name)
+        listed = await self._session.snapshots.listed(kind.name)
         too_many = await self.is_too_much(kind, suspects)
         held, was_held = too_many and not mine.released, mine.held
         reason = "the missing records are back"
@@ -102,9 +102,9 @@ class Absence:
 
         `seen_at` is the end of the request that showed it in its sibling's list, if one did.
         """
-        desk = self._desk
-        mine = desk.memory.lists[kind.name]
-        own = await desk.read(kind.name, record_id)
+        session = self._session
+        mine = session.memory.lists[kind.name]
+        own = await session.read(kind.name, record_id)
         if isinstance(own, Reading):
             await self._allowed(kind, record_id)
             mine.missing.pop(record_id, None)
@@ -112,13 +112,13 @@ class Absence:
             return
         other: Reading | Missing | Forbidden | None = own
         if isinstance(own, Missing) and kind.sibling:
-            other = await desk.read(kind.sibling, record_id)
+            other = await session.read(kind.sibling, record_id)
         if isinstance(own, Forbidden) or isinstance(other, Forbidden):
             await self._forbidden(kind, record_id)
         elif isinstance(other, Reading):
             await self._allowed(kind, record_id)
             mine.missing.pop(record_id, None)
-            await self._moved(kind, desk.source.kinds[kind.sibling], record_id, other, seen_at)
+            await self._moved(kind, session.source.kinds[kind.sibling], record_id, other, seen_at)
         elif isinstance(own, Missing) and isinstance(other, Missing):
             await self._allowed(kind, record_id)
             first = mine.missing.setdefault(record_id, own.ended)
@@ -127,7 +127,7 @@ class Absence:
 
     async def _forbidden(self, kind: Kind, record_id: str) -> None:
         """403 by id is said once, and never a removal."""
-        mine = self._desk.memory.lists[kind.name]
+        mine = self._session.memory.lists[kind.name]
         if record_id in mine.forbidden:
             return
         mine.forbidden = [*mine.forbidden, record_id]
@@ -135,7 +135,7 @@ class Absence:
         await self._tell("held", told, since=mine.shown_at)
 
     async def _allowed(self, kind: Kind, record_id: str) -> None:
-        mine = self._desk.memory.lists[kind.name]
+        mine = self._session.memory.lists[kind.name]
         if record_id not in mine.forbidden:
             return
         mine.forbidden = [key for key in mine.forbidden if key != record_id]
@@ -144,75 +144,75 @@ class Absence:
         await self._tell("released", {"list": kind.name, **reason}, since=mine.shown_at)
 
     async def _tell(self, suffix: str, object_: dict[str, Any], *, since: float) -> None:
-        ledger = self._desk.ledger()
-        ledger.say_source(self._desk.memory, suffix, object_, bounds=Bounds(since, self._desk.now()))
-        await self._desk.commit(ledger)
+        batch = self._session.batch()
+        batch.say_source(self._session.memory, suffix, object_, bounds=Bounds(since, self._session.now()))
+        await self._session.commit(batch)
 
     async def _removed(self, kind: Kind, record_id: str, first: float, *, logged: bool) -> None:
         """404 on both, and again on both after the next sweep; or once, where the API's log says so."""
-        desk = self._desk
-        known = (await desk.records(kind.name, [record_id])).get(record_id, Known())
-        ledger = desk.ledger()
+        session = self._session
+        known = (await session.records(kind.name, [record_id])).get(record_id, Known())
+        batch = session.batch()
         if not known.gone:
-            desk.say(
-                ledger,
+            session.say(
+                batch,
                 kind,
                 record_id,
                 known,
                 "removed",
                 Bounds(self._last_seen(kind, record_id, known, undated=not logged), first),
             )
-            known.gone, known.gone_at = "removed", desk.now()
-            ledger.keep(kind.name, record_id, known)
-        ledger.row(kind.name, record_id, None)
-        desk.memory.lists[kind.name].missing.pop(record_id, None)
-        await desk.commit(ledger)
+            known.gone, known.gone_at = "removed", session.now()
+            batch.keep(kind.name, record_id, known)
+        batch.row(kind.name, record_id, None)
+        session.memory.lists[kind.name].missing.pop(record_id, None)
+        await session.commit(batch)
 
     def _last_seen(self, kind: Kind, record_id: str, known: Known, *, undated: bool = True) -> float:
         """Start of the request that last showed it, in whichever view."""
         if known.gone:
-            return self._desk.last_sight(kind.name, record_id, known)
-        row_at = self._desk.seen_before(kind.name, record_id, known, undated=undated)
+            return self._session.last_sight(kind.name, record_id, known)
+        row_at = self._session.seen_before(kind.name, record_id, known, undated=undated)
         return max(row_at, known.detail_at)
 
     async def _moved(
         self, kind: Kind, to: Kind, record_id: str, reading: Reading, seen_at: float | None
     ) -> None:
         """The record answers on its sibling's resource now: both sides are said in one commit."""
-        desk = self._desk
-        old = (await desk.records(kind.name, [record_id])).get(record_id, Known())
-        new = (await desk.records(to.name, [record_id])).get(record_id, Known())
+        session = self._session
+        old = (await session.records(kind.name, [record_id])).get(record_id, Known())
+        new = (await session.records(to.name, [record_id])).get(record_id, Known())
         bounds = Bounds(self._last_seen(kind, record_id, old), seen_at or reading.ended)
-        own, children, hidden = desk.source.nested(reading.view)
+        own, children, hidden = session.source.nested(reading.view)
         nested = await self._details.nested(record_id, old, children, hidden, reading)
-        amount, told = self._amount(kind, record_id, old), desk.told(to, new, own)
+        amount, told = self._amount(kind, record_id, old), session.told(to, new, own)
         new.last_row = new.last_listed or None
         new.row, new.row_at, new.gone, new.gone_at, new.meaning = None, 0.0, "", 0.0, None
         new.detail, new.detail_at, new.amount = own, reading.started, amount
         new.children, new.nested_at, new.unread = old.children, old.nested_at, old.unread
         new.status_after = 0.0
-        ledger = desk.ledger()
+        batch = session.batch()
         if kind.judged:
-            self._won(ledger, kind, to, record_id, old, new, bounds)
+            self._won(batch, kind, to, record_id, old, new, bounds)
         else:
             new.meaning = "lost" if told.meaning == "lost" else "open"
-            self._moved_back(ledger, kind, to, record_id, old, new, bounds)
-        old.gone, old.gone_at = "moved", desk.now()
+            self._moved_back(batch, kind, to, record_id, old, new, bounds)
+        old.gone, old.gone_at = "moved", session.now()
         old.children, old.nested_at, old.unread = [], None, []
-        ledger.row(kind.name, record_id, None)
-        ledger.row(to.name, record_id, UNSEEN)
-        ledger.keep(kind.name, record_id, old)
-        ledger.keep(to.name, record_id, new)
-        ledger.join(nested)
-        await desk.commit(ledger)
+        batch.row(kind.name, record_id, None)
+        batch.row(to.name, record_id, UNSEEN)
+        batch.keep(kind.name, record_id, old)
+        batch.keep(to.name, record_id, new)
+        batch.join(nested)
+        await session.commit(batch)
 
     def _amount(self, kind: Kind, record_id: str, old: Known) -> str | None:
-        deal = self._desk.deal(kind, record_id, old)
+        deal = self._session.deal(kind, record_id, old)
         return deal["amount"] if deal else None
 
     def _won(
         self,
-        ledger: Ledger,
+        batch: WriteBatch,
         kind: Kind,
         to: Kind,
         record_id: str,
@@ -224,10 +224,10 @@ class Absence:
 
         What its status usually means is not asked: a win that was never said is better said now than never.
         """
-        desk = self._desk
+        session = self._session
         if old.meaning != "won":
-            desk.say(
-                ledger,
+            session.say(
+                batch,
                 kind,
                 record_id,
                 old,
@@ -236,31 +236,31 @@ class Absence:
                 object_=new.object,
                 previous=old.last_listed,
                 changed=("project_type",),
-                deal=desk.deal(to, record_id, new),
+                deal=session.deal(to, record_id, new),
             )
         old.meaning = "won"
-        desk.say(ledger, to, record_id, new, "created", bounds)
+        session.say(batch, to, record_id, new, "created", bounds)
 
     def _reached(self, kind: Kind, record_id: str, old: Known, bounds: Bounds) -> Bounds:
         """The bounds of a win: a view with another status than the row may have shown it and told nothing."""
-        judge = self._desk.source.judge
+        judge = self._session.source.judge
         if old.row and judge(old.row).status != judge(old.detail or {}).status:
             by_row = replace(old, detail_at=0.0)
             bounds = Bounds(self._last_seen(kind, record_id, by_row), bounds.not_after)
         return old.since_status(bounds)
 
     def _moved_back(
-        self, ledger: Ledger, kind: Kind, to: Kind, record_id: str, old: Known, new: Known, bounds: Bounds
+        self, batch: WriteBatch, kind: Kind, to: Kind, record_id: str, old: Known, new: Known, bounds: Bounds
     ) -> None:
         """A project that is an opportunity again: open, or lost where its dates say so.
 
         Not won: if it still has the date of its win, its conversion will be a win again.
         """
-        desk = self._desk
-        desk.urgent[to.name, record_id] = bounds.not_after
+        session = self._session
+        session.urgent[to.name, record_id] = bounds.not_after
         previous = {"project_type": kind.name}
-        desk.say(
-            ledger,
+        session.say(
+            batch,
             to,
             record_id,
             new,
@@ -270,4 +270,4 @@ class Absence:
             changed=("project_type",),
         )
         if not old.gone:
-            desk.say(ledger, kind, record_id, old, "removed", bounds)
+            session.say(batch, kind, record_id, old, "removed", bounds)

@@ -13,9 +13,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from .credit import Demand
 from .habits import DAY_S, EDGES_S, GUESS_PER_S, Bursts
 from .pacing import Round, Subject, turns, worth
+from .token_bucket import Demand
 
 SWEEP_WEIGHT = 25.0
 """A change of a row against one that only the detail shows: wins and losses are seen in rows, and are to be

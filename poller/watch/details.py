@@ -6,10 +6,10 @@ from typing import Any
 
 from poller.store.snapshots import MOST_CHANGES
 
-from .desk import Desk
+from .batch import WriteBatch
 from .diff import Diff, Rename, compare, same, worth_saying
 from .events import Bounds, Known
-from .ledger import Ledger
+from .session import SourceSession
 from .sources.base import Child, Kind, Reading, Same
 
 STEPS = {"open": "reopened", "won": "won", "lost": "lost"}
@@ -28,8 +28,8 @@ class Arrived:
 class Details:
     """Readings of records by their id."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, session: SourceSession) -> None:
+        self._session = session
 
     async def take(
         self, kind: Kind, record_id: str, reading: Reading, *, arrived: Arrived | None = None
@@ -39,48 +39,48 @@ class Details:
         With `arrived` the record's first row is committed too: until then the detail view alone told, so
         it is compared with itself also in what the row has, where both agree on the new value.
         """
-        desk = self._desk
-        known = (await desk.records(kind.name, [record_id])).get(record_id)
+        session = self._session
+        known = (await session.records(kind.name, [record_id])).get(record_id)
         if known is None or known.gone:
             return
-        if known.row is None and not (arrived or desk.manner.details):
+        if known.row is None and not (arrived or session.manner.details):
             return  # only what rows have is watched: its first row tells what has moved, beside this view
-        own, children, hidden = desk.source.nested(reading.view)
+        own, children, hidden = session.source.nested(reading.view)
         nested = await self.nested(record_id, known, children, hidden, reading)
-        ledger = desk.ledger()
+        batch = session.batch()
         if arrived:
             known.row, known.row_at, known.last_row = arrived.row, arrived.started, None
-            ledger.row(kind.name, record_id, arrived.fingerprint)
-        self._own(ledger, kind, record_id, known, reading, own, alone=arrived is not None)
+            batch.row(kind.name, record_id, arrived.fingerprint)
+        self._own(batch, kind, record_id, known, reading, own, alone=arrived is not None)
         self._note_past(kind, record_id, known)
-        ledger.keep(kind.name, record_id, known)
-        ledger.join(nested)
-        await desk.commit(ledger)
+        batch.keep(kind.name, record_id, known)
+        batch.join(nested)
+        await session.commit(batch)
 
     async def same(self, kind: Kind, record_id: str, found: Same, *, tagged_at: float) -> bool:
         """Note that the view read at `tagged_at` still stands; False where another was read since then."""
-        known = (await self._desk.records(kind.name, [record_id])).get(record_id)
+        known = (await self._session.records(kind.name, [record_id])).get(record_id)
         if known is None or known.gone:
             return True
         if known.detail_at != tagged_at:
             return False
         known.detail_at = found.started
         self._note_past(kind, record_id, known)
-        ledger = self._desk.ledger()
-        ledger.keep(kind.name, record_id, known)
-        await self._desk.commit(ledger)
+        batch = self._session.batch()
+        batch.keep(kind.name, record_id, known)
+        await self._session.commit(batch)
         return True
 
     def _note_past(self, kind: Kind, record_id: str, known: Known) -> None:
         """Keep with it how often it changed until now, so that a restart need not learn it again."""
-        known.changes, known.watched_s = self._desk.past(kind.name, record_id) or (
+        known.changes, known.watched_s = self._session.past(kind.name, record_id) or (
             known.changes,
             known.watched_s,
         )
 
     def _own(
         self,
-        ledger: Ledger,
+        batch: WriteBatch,
         kind: Kind,
         record_id: str,
         known: Known,
@@ -94,27 +94,27 @@ class Details:
         The first reading is silent, but for what the dates say of a deal that was called open. `alone`:
         until now there was no row that could have told.
         """
-        desk, old = self._desk, known.detail or {}
+        session, old = self._session, known.detail or {}
         bounds = Bounds(known.detail_at or known.came_after, reading.ended)
-        diff, older = self._difference(kind, known, own, alone=alone), desk.is_older(known.detail_at)
+        diff, older = self._difference(kind, known, own, alone=alone), session.is_older(known.detail_at)
         if not older:
-            desk.say_renames(ledger, diff.renames, bounds)
+            session.say_renames(batch, diff.renames, bounds)
         judged, dates = self._judged(kind, known, own)
         suffix, bounds = judged or kind.verdict(diff), known.since_status(bounds) if judged else bounds
         if suffix == "updated" and known.status_after:  # its echo: said with the status, or as good as said
             dates = tuple(n for n in dates if own[n] and old.get(n))
-        changed = (*diff.changed, *(dates if desk.manner.details or suffix != "updated" else ()))
+        changed = (*diff.changed, *(dates if session.manner.details or suffix != "updated" else ()))
         if known.detail is not None and not older:
             lost, back = old.keys() - own.keys(), own.keys() - old.keys()
             self._notice(kind, lost=lost, back=back, since=known.detail_at)
         known.detail, known.detail_at = {**own, **self._held_echoes(kind, known, own)}, reading.started
-        if self._same_status(known, desk.source.judge(own).status):
+        if self._same_status(known, session.source.judge(own).status):
             known.status_after = 0.0
-        news = worth_saying(kind.shape, changed, noise=desk.manner.noise)
+        news = worth_saying(kind.shape, changed, noise=session.manner.noise)
         if suffix != "updated" or (news and not older):
             previous = {name: old.get(name) for name in changed}
             previous = {**known.last_listed, **previous} if suffix == "won" else previous
-            desk.say(ledger, kind, record_id, known, suffix, bounds, previous=previous, changed=changed)
+            session.say(batch, kind, record_id, known, suffix, bounds, previous=previous, changed=changed)
 
     def _difference(self, kind: Kind, known: Known, own: Mapping[str, Any], *, alone: bool) -> Diff:
         """The fields that only this view has; where it told alone, also those in which the row agrees.
@@ -129,7 +129,7 @@ class Details:
             for name in row
             if not (alone and name in own and same(kind.shape, name, own[name], row[name]))
         }
-        watched = old.keys() | own.keys() if self._desk.manner.details else row.keys()
+        watched = old.keys() | own.keys() if self._session.manner.details else row.keys()
         mine = watched - others - kind.echoes
         return compare(kind.shape, _only(old, mine), _only(own, mine))
 
@@ -137,12 +137,12 @@ class Details:
         """What the dates say beyond what was said (empty: nothing), and which dates moved."""
         old = known.detail or {}
         dates = tuple(sorted(n for n in kind.echoes & own.keys() & old.keys() if own[n] != old[n]))
-        told = self._desk.told(kind, known, own)
+        told = self._session.told(kind, known, own)
         if not self._same_status(known, told.status):
             return "", ()
         if not kind.judged or told.meaning is None:
             return "", dates
-        if old and not dates and self._desk.source.judge(old).status == told.status:
+        if old and not dates and self._session.source.judge(old).status == told.status:
             return "", ()  # nothing moved but the operator's lists of statuses: that is no news
         before = known.meaning
         known.meaning = told.meaning
@@ -152,17 +152,17 @@ class Details:
 
     def _held_echoes(self, kind: Kind, known: Known, own: Mapping[str, Any]) -> dict[str, Any]:
         """Dates of a status that the list has not shown yet stay as they were known."""
-        if self._same_status(known, self._desk.source.judge(own).status):
+        if self._same_status(known, self._session.source.judge(own).status):
             return {}
         return {name: (known.detail or {}).get(name) for name in kind.echoes & own.keys()}
 
     def _same_status(self, known: Known, status: str) -> bool:
-        return known.row is None or self._desk.source.judge(known.row).status == status
+        return known.row is None or self._session.source.judge(known.row).status == status
 
     def _notice(self, kind: Kind, *, lost: Iterable[str], back: Iterable[str], since: float) -> None:
         """Count fields that this view lost or has again since then: many at once are the token's doing."""
-        memory = self._desk.memory
-        if not self._desk.manner.details:
+        memory = self._session.memory
+        if not self._session.manner.details:
             return
         for sign, names, visible in (("-", lost, False), ("+", back, True)):
             for name in (f"{kind.name}.{each}" for each in names):
@@ -174,43 +174,43 @@ class Details:
 
     async def nested(
         self, home: str, parent: Known, children: Sequence[Child], hidden: Set[str], reading: Reading
-    ) -> Ledger:
+    ) -> WriteBatch:
         """Note deliverables and tasks; what one commit cannot hold goes ahead of it.
 
         Silent where they were never read. `home` is the parent's id; kinds that are `hidden` stay as they
         were known, and where nothing is shown at all nothing was read.
         """
-        desk = self._desk
-        ledger = desk.ledger()
+        session = self._session
+        batch = session.batch()
         read_at = parent.detail_at if parent.nested_at is None else parent.nested_at
-        passed = not desk.manner.details or bool(hidden and not children)
+        passed = not session.manner.details or bool(hidden and not children)
         parent.nested_at = read_at if passed else None
         if passed:
-            return ledger
-        kinds, first, bounds = desk.source.kinds, read_at == 0, Bounds(read_at, reading.ended)
+            return batch
+        kinds, first, bounds = session.source.kinds, read_at == 0, Bounds(read_at, reading.ended)
         now = {f"{child.kind}/{child.id}": child for child in children}
         unseen = [subject for subject in parent.children if subject not in now]
         kept = [subject for subject in unseen if subject.partition("/")[0] in hidden]
         gone = [subject for subject in unseen if subject.partition("/")[0] not in hidden]
         unread = set(kinds) if first else set(parent.unread)
         known = await self._nested_records([*now, *gone])
-        if not desk.is_older(bounds.not_before):
-            desk.say_renames(ledger, _renames(kinds, now, known), bounds)
+        if not session.is_older(bounds.not_before):
+            session.say_renames(batch, _renames(kinds, now, known), bounds)
         for subject, child in now.items():
             record = known.get(subject)
             silent = child.kind in unread
-            self._child(ledger, kinds[child.kind], child, record, bounds, reading.started, first=silent)
-            await self._ahead(ledger)
+            self._child(batch, kinds[child.kind], child, record, bounds, reading.started, first=silent)
+            await self._ahead(batch)
         for subject in gone:
-            self._child_gone(ledger, subject, known.get(subject), home, bounds)
-            await self._ahead(ledger)
+            self._child_gone(batch, subject, known.get(subject), home, bounds)
+            await self._ahead(batch)
         parent.children, parent.unread = [*now, *kept], sorted(unread & hidden)
-        return ledger
+        return batch
 
-    async def _ahead(self, ledger: Ledger) -> None:
-        if len(ledger) >= MOST_CHANGES - 2:
-            await self._desk.commit(ledger)
-            ledger.clear()
+    async def _ahead(self, batch: WriteBatch) -> None:
+        if len(batch) >= MOST_CHANGES - 2:
+            await self._session.commit(batch)
+            batch.clear()
 
     async def _nested_records(self, subjects: Iterable[str]) -> dict[str, Known]:
         found: dict[str, Known] = {}
@@ -218,13 +218,13 @@ class Details:
         for kind, _, record_id in (subject.partition("/") for subject in subjects):
             ids.setdefault(kind, []).append(record_id)
         for kind, mine in ids.items():
-            records = await self._desk.records(kind, mine)
+            records = await self._session.records(kind, mine)
             found |= {f"{kind}/{record_id}": known for record_id, known in records.items()}
         return found
 
     def _child(
         self,
-        ledger: Ledger,
+        batch: WriteBatch,
         kind: Kind,
         child: Child,
         known: Known | None,
@@ -234,30 +234,30 @@ class Details:
         first: bool,
     ) -> None:
         """Note one nested record; nothing is said of a new one where its parent's were never read."""
-        desk = self._desk
+        session = self._session
         if known is None or known.gone:
             known = known or Known()
             known.detail, known.detail_at, known.gone, known.gone_at = child.view, started, "", 0.0
             if not first:
-                desk.say(ledger, kind, child.id, known, "added", bounds)
-            ledger.keep(kind.name, child.id, known)
+                session.say(batch, kind, child.id, known, "added", bounds)
+            batch.keep(kind.name, child.id, known)
             return
         diff = compare(kind.shape, known.detail or {}, child.view)
         if known.detail == child.view:
             return
         # One that has not changed keeps the moment of its first reading: its parent's counts.
-        older, suffix, previous = desk.is_older(bounds.not_before), kind.verdict(diff), diff.previous
+        older, suffix, previous = session.is_older(bounds.not_before), kind.verdict(diff), diff.previous
         if not older:
             self._notice(kind, lost=diff.hidden, back=diff.shown, since=bounds.not_before)
         since = Bounds(max(bounds.not_before, known.detail_at), bounds.not_after)
         known.detail, known.detail_at = child.view, started
-        news = worth_saying(kind.shape, diff.changed, noise=desk.manner.noise)
+        news = worth_saying(kind.shape, diff.changed, noise=session.manner.noise)
         if news and (suffix != "updated" or not older):
-            desk.say(ledger, kind, child.id, known, suffix, since, previous=previous, changed=diff.changed)
-        ledger.keep(kind.name, child.id, known)
+            session.say(batch, kind, child.id, known, suffix, since, previous=previous, changed=diff.changed)
+        batch.keep(kind.name, child.id, known)
 
     def _child_gone(
-        self, ledger: Ledger, subject: str, known: Known | None, home: str, bounds: Bounds
+        self, batch: WriteBatch, subject: str, known: Known | None, home: str, bounds: Bounds
     ) -> None:
         """A nested record left this parent: removed, unless another parent was seen to have it."""
         kind, _, record_id = subject.partition("/")
@@ -265,9 +265,9 @@ class Details:
             return
         if not is_in(known, home):
             return
-        known.gone, known.gone_at = "removed", self._desk.now()
-        self._desk.say(ledger, self._desk.source.kinds[kind], record_id, known, "removed", bounds)
-        ledger.keep(kind, record_id, known)
+        known.gone, known.gone_at = "removed", self._session.now()
+        self._session.say(batch, self._session.source.kinds[kind], record_id, known, "removed", bounds)
+        batch.keep(kind, record_id, known)
 
 
 def is_in(child: Known, home: str) -> bool:

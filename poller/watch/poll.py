@@ -14,12 +14,12 @@ from poller.store.snapshots import MOST_CHANGES
 
 from . import page_size
 from .absence import HOLD_AT_LEAST, Absence
-from .desk import Desk
+from .batch import UNSEEN
 from .details import Details
 from .diff import Rename
 from .events import Bounds
-from .ledger import UNSEEN
 from .rows import MOST_NEWS, Rows, Run
+from .session import SourceSession
 from .sources.base import Kind, LeftOut, Missing, Page, Reading, Same
 from .statuses import Statuses
 from .tombstones import Tombstones
@@ -58,14 +58,14 @@ class Swept:
 class Poll:
     """The work on one source."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
-        self._details = Details(desk)
-        self._statuses = Statuses(desk, self._details)
-        self._visibility = Visibility(desk, self._details)
-        self._absence = Absence(desk, self._details)
-        self._rows = Rows(desk, self._statuses, self._visibility)
-        self._tombstones = Tombstones(desk)
+    def __init__(self, session: SourceSession) -> None:
+        self._session = session
+        self._details = Details(session)
+        self._statuses = Statuses(session, self._details)
+        self._visibility = Visibility(session, self._details)
+        self._absence = Absence(session, self._details)
+        self._rows = Rows(session, self._statuses, self._visibility)
+        self._tombstones = Tombstones(session)
 
     async def sweep(self, name: str) -> Swept:
         """Read one list to its end, commit what it shows, and ask by id for what is absent.
@@ -73,8 +73,8 @@ class Poll:
         Raises:
             Refused, Limited: the source or its host must wait. StoreError, Fenced, Conflict: as the store.
         """
-        told = Swept(kind=name, started=self._desk.now())
-        before = self._desk.events
+        told = Swept(kind=name, started=self._session.now())
+        before = self._session.events
         suspects: set[str] | None = None
         began: Run | None = None
         for _ in range(READINGS):
@@ -90,9 +90,9 @@ class Poll:
         if told.complete:
             told.suspects = len(suspects or ())
             await self._conclude(run, suspects or set())
-        elif self._desk.memory.lists[name].left_out:
+        elif self._session.memory.lists[name].left_out:
             await self._tell_baseline()
-        told.events, told.ended = self._desk.events - before, self._desk.now()
+        told.events, told.ended = self._session.events - before, self._session.now()
         return told
 
     async def _is_enough(self, run: Run, suspects: set[str]) -> bool:
@@ -101,7 +101,7 @@ class Poll:
         A baseline of nothing is read again, and so is a list that lacks too much before anything is held:
         an empty answer is what a passing fault looks like, too.
         """
-        mine = self._desk.memory.lists[run.kind.name]
+        mine = self._session.memory.lists[run.kind.name]
         if not mine.baselined:
             return run.steady and bool(run.seen)
         if not suspects:
@@ -115,27 +115,27 @@ class Poll:
         Raises:
             Unreachable, BadAnswer: nothing was concluded. Else as `sweep`.
         """
-        desk, kind, subject = self._desk, self._desk.source.kinds[name], (name, record_id)
-        hurried = desk.urgent.pop(subject, None) is not None
-        tag, tagged_at = desk.tags.pop(subject, ("", 0.0))
+        session, kind, subject = self._session, self._session.source.kinds[name], (name, record_id)
+        hurried = session.urgent.pop(subject, None) is not None
+        tag, tagged_at = session.tags.pop(subject, ("", 0.0))
         # A row that changed may let the very same view say more: it is read in full.
-        reading = await desk.read_once(name, record_id, ticket, tag="" if hurried else tag)
+        reading = await session.read_once(name, record_id, ticket, tag="" if hurried else tag)
         if isinstance(reading, Reading):
             await self._details.take(kind, record_id, reading)
             if reading.tag:
-                desk.tags[subject] = (reading.tag, reading.started)
+                session.tags[subject] = (reading.tag, reading.started)
         elif isinstance(reading, Same):
             if await self._details.same(kind, record_id, reading, tagged_at=tagged_at):
-                desk.tags[subject] = (tag, reading.started)
+                session.tags[subject] = (tag, reading.started)
             else:
-                desk.urgent[subject] = desk.now()
+                session.urgent[subject] = session.now()
         elif isinstance(reading, Missing):
             await self._missed(kind, record_id)
 
     async def _missed(self, kind: Kind, record_id: str) -> None:
         """Listed, and gone by its id: a win need not wait for the next sweep; nothing is removed here."""
-        mine = self._desk.memory.lists[kind.name]
-        listed = (await self._desk.snapshots.prints(kind.name, [record_id]))[0] is not None
+        mine = self._session.memory.lists[kind.name]
+        listed = (await self._session.snapshots.prints(kind.name, [record_id]))[0] is not None
         if listed and not mine.held and record_id not in mine.missing:
             await self._absence.resolve(kind, record_id, swept_at=0.0)
 
@@ -143,11 +143,11 @@ class Poll:
 
     async def _read(self, name: str, told: Swept) -> Run:
         """One reading of a list, its changes committed."""
-        desk = self._desk
-        kind, mine = desk.source.kinds[name], desk.memory.lists[name]
-        run, since = Run(kind, top=desk.top(kind)), await self._since(kind)
-        desk.clean.discard(name)
-        ticket = await desk.purse.ticket("sweep", mine.cost or 2)
+        session = self._session
+        kind, mine = session.source.kinds[name], session.memory.lists[name]
+        run, since = Run(kind, top=session.top(kind)), await self._since(kind)
+        session.clean.discard(name)
+        ticket = await session.limiter.ticket("sweep", mine.cost or 2)
         try:
             size = await self._read_pages(run, ticket, since)
             mine.sizing = page_size.read(mine.sizing, size=size, longest=run.longest, pages=run.pages)
@@ -160,7 +160,7 @@ class Poll:
         run.cost = told.cost = ticket.spent
         await self._settle(run)
         if told.complete and run.steady and not (run.doubtful or run.turned or run.arrivals or run.fresh):
-            desk.clean.add(name)
+            session.clean.add(name)
         told.pages, told.records = told.pages + run.pages, len(run.seen)
         told.changed |= run.changed | {each.record_id for each in run.pending}
         run.steady = run.steady and run.total in (None, len(run.seen))
@@ -168,11 +168,11 @@ class Poll:
 
     async def _read_pages(self, run: Run, ticket: Ticket, since: str) -> int:
         """Read to the end; gives the rows asked for on a page: fewer where the server refuses so many."""
-        desk, name = self._desk, run.kind.name
-        mine = desk.memory.lists[name]
+        session, name = self._session, run.kind.name
+        mine = session.memory.lists[name]
         while True:
-            size = mine.sizing.size or desk.manner.page_size
-            pages = desk.source.pages(name, size=size, ticket=ticket, since=since)
+            size = mine.sizing.size or session.manner.page_size
+            pages = session.source.pages(name, size=size, ticket=ticket, since=since)
             try:
                 async with aclosing(pages):
                     async for page in pages:
@@ -187,18 +187,18 @@ class Poll:
 
     async def _since(self, kind: Kind) -> str:
         """The cursor to go on from; empty where all is to be read."""
-        mine = self._desk.memory.lists[kind.name]
+        mine = self._session.memory.lists[kind.name]
         whole = mine.recheck or mine.released or not mine.baselined
         if not kind.whole_every_s:
-            return "" if whole or kind.name not in self._desk.clean else mine.cursor
+            return "" if whole or kind.name not in self._session.clean else mine.cursor
         due_s = max(kind.whole_every_s, RESTS * mine.whole_s)
-        if whole or self._desk.now() - mine.whole_at >= due_s or not await self._is_ours(kind):
+        if whole or self._session.now() - mine.whole_at >= due_s or not await self._is_ours(kind):
             return ""
         return mine.cursor
 
     async def _settle(self, run: Run) -> None:
         """What waited until the pages were read: it needs readings by id."""
-        desk, kind = self._desk, run.kind
+        session, kind = self._session, run.kind
         for pending in run.pending:
             await self._statuses.settle(kind, pending)
         # What a reading that broke off took and left unsaid counts again.
@@ -208,24 +208,24 @@ class Poll:
         for record_id, bounds in list(run.fresh.items())[:most]:
             await self._statuses.judge(kind, record_id, bounds)
         for arrived in run.turned:
-            reading = await desk.read(kind.name, arrived.record_id)
+            reading = await session.read(kind.name, arrived.record_id)
             if isinstance(reading, Reading):
                 await self._details.take(kind, arrived.record_id, reading, arrived=arrived)
         for record_id, seen_at in sorted(run.arrivals.items()):
-            sibling = desk.source.kinds[kind.sibling]
+            sibling = session.source.kinds[kind.sibling]
             await self._absence.resolve(sibling, record_id, swept_at=0.0, seen_at=seen_at)
         await self._absence.gone(kind, run.gone)
 
     async def _absent(self, run: Run) -> set[str]:
         """The listed ids that a complete reading did not show."""
-        snapshots, name = self._desk.snapshots, run.kind.name
+        snapshots, name = self._session.snapshots, run.kind.name
         if not run.arrivals and await snapshots.listed(name) == len(run.seen):
             return set()
         return await snapshots.listed_ids(name) - run.seen.keys()
 
     async def _conclude(self, run: Run, suspects: set[str]) -> None:
         """What only a reading that ended may conclude."""
-        mine = self._desk.memory.lists[run.kind.name]
+        mine = self._session.memory.lists[run.kind.name]
         if not (run.whole and run.kind.whole_every_s):
             # What most readings take: the rare whole one pays page by page.
             mine.pages = run.pages
@@ -234,7 +234,7 @@ class Poll:
         if run.whole:
             await self._visibility.settle(run.kind, len(run.seen))
             await self._absence.settle(run.kind, suspects, swept_at=run.started)
-            mine.whole_at, mine.whole_s = run.started, self._desk.now() - run.started
+            mine.whole_at, mine.whole_s = run.started, self._session.now() - run.started
         elif mine.missing and not (mine.held or mine.released):
             # Asked again after this sweep, as after any: the next whole reading may be an hour away.
             doubted = {*mine.missing, *mine.forbidden}
@@ -248,29 +248,29 @@ class Poll:
         mine.top = max(run.top, mine.highest) if mine.clear_at == run.started else run.top
         if not mine.baselined:
             mine.baselined = True
-            mine.top = self._desk.top(run.kind)
+            mine.top = self._session.top(run.kind)
         await self._statuses.learn()
         await self._tell_baseline()
         await self._tombstones.tidy()
 
     async def _tell_baseline(self) -> None:
         """Once every list has had its first complete sweep."""
-        desk, memory = self._desk, self._desk.memory
-        ledger = desk.ledger()
+        session, memory = self._session, self._session.memory
+        batch = session.batch()
         if not memory.baselined and all(each.baselined or each.left_out for each in memory.lists.values()):
             memory.baselined = True
-            counts = {kind: await desk.snapshots.listed(kind) for kind in memory.lists}
+            counts = {kind: await session.snapshots.listed(kind) for kind in memory.lists}
             for name, each in memory.lists.items():
-                each.top = desk.top(desk.source.kinds[name])
-            ledger.say_source(memory, "baseline_completed", {"counts": counts})
-        await desk.commit(ledger)
+                each.top = session.top(session.source.kinds[name])
+            batch.say_source(memory, "baseline_completed", {"counts": counts})
+        await session.commit(batch)
 
     # --- pages --------------------------------------------------------------------------------
 
     async def _take_page(self, run: Run, page: Page) -> None:
         """Commit what one valid page shows."""
-        desk, name = self._desk, run.kind.name
-        known = await desk.snapshots.prints(name, page.ids) if page.ids else []
+        session, name = self._session, run.kind.name
+        known = await session.snapshots.prints(name, page.ids) if page.ids else []
         if run.pages == 0:
             await self._guard_account(run, known, page)
         self._note_page(run, page)
@@ -281,7 +281,7 @@ class Poll:
             await self._take_rows(run, page, known)
         run.seen.update(dict.fromkeys(page.ids, page.started))
         waiting = {each.record_id for each in run.pending}
-        desk.last_seen[name].update((key, page.started) for key in page.ids if key not in waiting)
+        session.last_seen[name].update((key, page.started) for key in page.ids if key not in waiting)
 
     async def _take_rows(self, run: Run, page: Page, known: Sequence[bytes | None]) -> None:
         """Commit the rows whose fingerprint is another."""
@@ -308,7 +308,7 @@ class Poll:
         self, run: Run, page: Page, fingerprints: Sequence[bytes], known: Sequence[bytes | None]
     ) -> list[int]:
         """Places of the rows to look at: the first of each id, where its fingerprint is another."""
-        recheck = self._desk.memory.lists[run.kind.name].recheck
+        recheck = self._session.memory.lists[run.kind.name].recheck
         taken = {each.record_id for each in run.pending} | {each.record_id for each in run.turned}
         first = {record_id: at for at, record_id in reversed(list(enumerate(page.ids)))}
         return sorted(
@@ -319,19 +319,19 @@ class Poll:
 
     async def _take_names(self, run: Run, page: Page) -> None:
         """Names that are listed apart from the records: one that moved is a rename."""
-        desk = self._desk
-        names, named_at = desk.memory.names, desk.memory.named_at
-        ledger, before = desk.ledger(), desk.memory.lists[run.kind.name].whole_at
+        session = self._session
+        names, named_at = session.memory.names, session.memory.named_at
+        batch, before = session.batch(), session.memory.lists[run.kind.name].whole_at
         for key, new in page.names.items():
             what, _, thing = key.partition("/")
             if names.get(key, new) != new:
-                bounds = Bounds(named_at.get(what, before), desk.now())
-                desk.say_renames(ledger, [Rename(what, thing, names[key], new)], bounds)
+                bounds = Bounds(named_at.get(what, before), session.now())
+                session.say_renames(batch, [Rename(what, thing, names[key], new)], bounds)
             named_at.setdefault(what, page.started)
         named_at.update(page.named)
         names.update(page.names)
         if page.names:
-            await desk.commit(ledger)
+            await session.commit(batch)
 
     # --- another account's token ----------------------------------------------------------------
 
@@ -341,9 +341,9 @@ class Poll:
         Raises:
             BadAnswer: it is; nothing was taken from it.
         """
-        desk, kind, mine = self._desk, run.kind, self._desk.memory.lists[run.kind.name]
+        session, kind, mine = self._session, run.kind, self._session.memory.lists[run.kind.name]
         doubtful = page.whole and mine.baselined and not any(known)
-        doubtful = doubtful and bool(page.ids or await desk.snapshots.listed(kind.name))
+        doubtful = doubtful and bool(page.ids or await session.snapshots.listed(kind.name))
         run.foreign = doubtful and mine.strange and mine.released
         strange = doubtful and not mine.released and await self._is_anothers(kind)
         if strange is None:
@@ -354,21 +354,21 @@ class Poll:
             reason = "an operator released it" if mine.released else "the known records are back"
             if strange:
                 reason = "its first page shares no id with what is known: another account's token?"
-            ledger, suffix = desk.ledger(), "held" if strange else "released"
-            told, bounds = {"list": kind.name, "reason": reason}, Bounds(mine.swept_at, desk.now())
-            ledger.say_source(desk.memory, suffix, told, bounds=bounds)
-            await desk.commit(ledger)
+            batch, suffix = session.batch(), "held" if strange else "released"
+            told, bounds = {"list": kind.name, "reason": reason}, Bounds(mine.swept_at, session.now())
+            batch.say_source(session.memory, suffix, told, bounds=bounds)
+            await session.commit(batch)
         if strange:
             msg = f"the list of {kind.name} looks like another account's: everything waits"
             raise BadAnswer(msg)
-        desk.trusted = True
+        session.trusted = True
 
     async def _is_ours(self, kind: Kind) -> bool:
         """Whether changes may be asked for. They share no id with what is known when nothing known changed:
 
         until a list was seen to be this account's a known record has to answer, or else all is read.
         """
-        return self._desk.trusted or await self._is_anothers(kind) is False
+        return self._session.trusted or await self._is_anothers(kind) is False
 
     async def _is_anothers(self, kind: Kind) -> bool | None:
         """Whether 20 or more records are known and a few were asked by id, and none is there.
@@ -376,15 +376,15 @@ class Poll:
         One that is there proves the account: then the page is full of new records, or empty. One that gives
         no answer proves nothing: None.
         """
-        desk = self._desk
-        listed = {name: await desk.snapshots.listed(name) for name in (kind.name, *desk.source.lists)}
+        session = self._session
+        listed = {name: await session.snapshots.listed(name) for name in (kind.name, *session.source.lists)}
         name = next((name for name, count in listed.items() if count >= HOLD_AT_LEAST), None)
         if name is None:
             return False
-        ids = sorted(await desk.snapshots.listed_ids(name))
+        ids = sorted(await session.snapshots.listed_ids(name))
         silent = False
         for record_id in ids[:: max(1, len(ids) // SAMPLES)][:SAMPLES]:
-            answer = await desk.read(name, record_id)
+            answer = await session.read(name, record_id)
             if isinstance(answer, Reading):
                 return False
             silent = silent or answer is None

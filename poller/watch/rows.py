@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .desk import Desk
+from .batch import UNSEEN, WriteBatch
 from .details import Arrived
 from .diff import Diff, compare, worth_saying
 from .events import Bounds, Known
-from .ledger import UNSEEN, Ledger
+from .session import SourceSession
 from .sources.base import Kind, Page, decoded
 from .statuses import Pending, Statuses
 from .visibility import Visibility
@@ -71,8 +71,8 @@ class Row:
 class Rows:
     """Turns rows into commits."""
 
-    def __init__(self, desk: Desk, statuses: Statuses, visibility: Visibility) -> None:
-        self._desk = desk
+    def __init__(self, session: SourceSession, statuses: Statuses, visibility: Visibility) -> None:
+        self._session = session
         self._statuses = statuses
         self._visibility = visibility
 
@@ -90,7 +90,7 @@ class Rows:
             BadAnswer: one cannot be believed, and with it its page.
         """
         views = [decoded(kind, page.raws[at]) for at in moved]
-        knowns = await self._desk.records(kind.name, [page.ids[at] for at in moved])
+        knowns = await self._session.records(kind.name, [page.ids[at] for at in moved])
         return [
             Row(page.ids[at], fingerprints[at], view, knowns.get(page.ids[at]) or Known(), prints[at])
             for at, view in zip(moved, views, strict=True)
@@ -103,45 +103,45 @@ class Rows:
         new = [row for row in unlisted if row.record_id not in siblings and not row.known.gone]
         # Counted ahead: whoever reads one before the list was read to its end knows that many came.
         run.came += sum(self._is_created(run.kind, row) for row in new)
-        ledger = self._desk.ledger()
+        batch = self._session.batch()
         for row in rows:
             if row.was == UNSEEN and row.known.row is None:
                 run.turned.append(Arrived(row.record_id, row.fingerprint, row.view, page.started))
             elif row.was is not None:
-                self._changed(run, ledger, page, row)
+                self._changed(run, batch, page, row)
             elif row.record_id in siblings or row.known.gone == "moved":
                 run.arrivals[row.record_id] = page.ended
             else:
-                self._new(run, ledger, page, row)
-        run.changed.update(*ledger.records.values())
-        await self._desk.commit(ledger)
+                self._new(run, batch, page, row)
+        run.changed.update(*batch.records.values())
+        await self._session.commit(batch)
 
     async def _siblings(self, kind: Kind, ids: Sequence[str]) -> set[str]:
         """Which of these ids the sibling list is known to hold, or to have held until it was removed."""
         if not kind.sibling or not ids:
             return set()
-        found = await self._desk.records(kind.sibling, ids)
+        found = await self._session.records(kind.sibling, ids)
         return {key for key, known in found.items() if known.gone != "moved"}
 
     # --- new rows -------------------------------------------------------------------------------
 
     def _is_created(self, kind: Kind, row: Row) -> bool:
         """Whether it was made since the list was last read, and did not only become visible."""
-        mine = self._desk.memory.lists[kind.name]
+        mine = self._session.memory.lists[kind.name]
         known_up_to = max(mine.top, kind.reached(mine.cursor)) - kind.late
         return mine.baselined and kind.rank(row.record_id, row.view) > known_up_to
 
-    def _new(self, run: Run, ledger: Ledger, page: Page, row: Row) -> None:
-        desk, kind, known = self._desk, run.kind, row.known
-        mine = desk.memory.lists[kind.name]
+    def _new(self, run: Run, batch: WriteBatch, page: Page, row: Row) -> None:
+        session, kind, known = self._session, run.kind, row.known
+        mine = session.memory.lists[kind.name]
         suffix = "created" if self._is_created(kind, row) else "appeared"
         mine.highest = max(mine.highest, kind.rank(row.record_id, row.view))
         called = "open" if suffix == "created" and not run.foreign else None
         since = mine.clear_at
         if known.gone:
             suffix = "restored" if "restored" in kind.suffixes else "appeared"
-            called = desk.meaning(known)
-            since = desk.last_sight(kind.name, row.record_id, known)
+            called = session.meaning(known)
+            since = session.last_sight(kind.name, row.record_id, known)
             moved = kind.verdict(compare(kind.shape, known.row or {}, row.view)) != "updated"
             if kind.echoes and moved:
                 known.status_after = known.status_after or since
@@ -149,41 +149,41 @@ class Rows:
             known.came_after, known.among_many = mine.clear_at, run.came > MOST_NEWS
         known.row, known.row_at = row.view, page.started
         known.gone, known.gone_at, known.meaning = "", 0.0, called if kind.judged else None
-        desk.note_status(kind, row.record_id, row.view)
+        session.note_status(kind, row.record_id, row.view)
         if kind.dead(row.view):
             known.gone, known.gone_at = "removed", page.ended
-        elif mine.baselined or desk.manner.emit_baseline:
+        elif mine.baselined or session.manner.emit_baseline:
             # A sweep that lacked known records, or showed one twice, may have lacked this one too.
-            self._say_new(run, ledger, page, row, suffix, Bounds(mine.clear_at, page.ended), since)
+            self._say_new(run, batch, page, row, suffix, Bounds(mine.clear_at, page.ended), since)
         # Until the rest is said each sweep looks at it again, also after a crash.
         unsaid = row.record_id in run.fresh
-        ledger.row(kind.name, row.record_id, UNSEEN if unsaid else row.fingerprint)
-        ledger.keep(kind.name, row.record_id, known)
+        batch.row(kind.name, row.record_id, UNSEEN if unsaid else row.fingerprint)
+        batch.keep(kind.name, row.record_id, known)
 
     def _say_new(
-        self, run: Run, ledger: Ledger, page: Page, row: Row, suffix: str, bounds: Bounds, since: float
+        self, run: Run, batch: WriteBatch, page: Page, row: Row, suffix: str, bounds: Bounds, since: float
     ) -> None:
         """`since`: when it was last seen to be what it was called, or not to be there."""
-        desk, kind, known = self._desk, run.kind, row.known
-        desk.say(ledger, kind, row.record_id, known, suffix, bounds)
-        if known.meaning is not None and desk.usual(row.view) != known.meaning:
+        session, kind, known = self._session, run.kind, row.known
+        session.say(batch, kind, row.record_id, known, suffix, bounds)
+        if known.meaning is not None and session.usual(row.view) != known.meaning:
             run.fresh[row.record_id] = bounds
             known.status_after = known.status_after or since
         self._detail_next(kind, row.record_id, page)
 
     # --- changed rows ---------------------------------------------------------------------------
 
-    def _changed(self, run: Run, ledger: Ledger, page: Page, row: Row) -> None:
-        desk, kind, known = self._desk, run.kind, row.known
-        mine = desk.memory.lists[kind.name]
+    def _changed(self, run: Run, batch: WriteBatch, page: Page, row: Row) -> None:
+        session, kind, known = self._session, run.kind, row.known
+        mine = session.memory.lists[kind.name]
         diff = compare(kind.shape, known.row or {}, row.view)
-        before = desk.seen_before(kind.name, row.record_id, known, undated=page.whole)
+        before = session.seen_before(kind.name, row.record_id, known, undated=page.whole)
         bounds = Bounds(before, page.ended)
         mine.highest = max(mine.highest, kind.rank(row.record_id, row.view))
-        if known.row is not None and not desk.is_older(known.row_at):
+        if known.row is not None and not session.is_older(known.row_at):
             self._visibility.count(kind, diff)
-            desk.say_renames(ledger, diff.renames, bounds)
-        if self._died_or_rose(run, ledger, row, page, bounds):
+            session.say_renames(batch, diff.renames, bounds)
+        if self._died_or_rose(run, batch, row, page, bounds):
             return
         waits = kind.echoes and kind.verdict(diff) != "updated"
         if waits and mine.baselined:
@@ -193,25 +193,25 @@ class Rows:
             return
         meaning, suffix = known.meaning, self._statuses.step(kind, known, row.view, diff)
         bounds = bounds if known.meaning == meaning else known.since_status(bounds)
-        self._note(run, ledger, row, page, diff, suffix, bounds)
+        self._note(run, batch, row, page, diff, suffix, bounds)
 
     def _note(
-        self, run: Run, ledger: Ledger, row: Row, page: Page, diff: Diff, suffix: str, bounds: Bounds
+        self, run: Run, batch: WriteBatch, row: Row, page: Page, diff: Diff, suffix: str, bounds: Bounds
     ) -> None:
         """Keep the new row, and say what it means where that is worth an event."""
-        desk, kind, known, old = self._desk, run.kind, row.known, row.known.row or {}
-        told = not desk.is_older(known.row_at) and worth_saying(
-            kind.shape, diff.changed, noise=desk.manner.noise
+        session, kind, known, old = self._session, run.kind, row.known, row.known.row or {}
+        told = not session.is_older(known.row_at) and worth_saying(
+            kind.shape, diff.changed, noise=session.manner.noise
         )
         said = told or suffix != "updated"
         known.row, known.row_at = row.view, page.started
         unsaid = row.was == UNSEEN and self._statuses.is_unsaid(kind, known)
         known.status_after = known.status_after if kind.echoes or unsaid else 0.0
-        desk.note_status(kind, row.record_id, row.view)
-        if said and desk.memory.lists[kind.name].baselined:
+        session.note_status(kind, row.record_id, row.view)
+        if said and session.memory.lists[kind.name].baselined:
             previous = {**old, **diff.previous} if suffix == "won" else diff.previous
-            desk.say(
-                ledger,
+            session.say(
+                batch,
                 kind,
                 row.record_id,
                 known,
@@ -223,33 +223,36 @@ class Rows:
             self._detail_next(kind, row.record_id, page)
         if unsaid:
             run.fresh[row.record_id] = bounds
-        ledger.row(kind.name, row.record_id, UNSEEN if unsaid else row.fingerprint)
-        ledger.keep(kind.name, row.record_id, known)
+        batch.row(kind.name, row.record_id, UNSEEN if unsaid else row.fingerprint)
+        batch.keep(kind.name, row.record_id, known)
 
-    def _died_or_rose(self, run: Run, ledger: Ledger, row: Row, page: Page, bounds: Bounds) -> bool:
+    def _died_or_rose(self, run: Run, batch: WriteBatch, row: Row, page: Page, bounds: Bounds) -> bool:
         """Where a list shows deleted records for a while: removed, restored, and nothing in between."""
-        desk, kind, known = self._desk, run.kind, row.known
-        dead, loud = kind.dead(row.view), desk.memory.lists[kind.name].baselined or desk.manner.emit_baseline
+        session, kind, known = self._session, run.kind, row.known
+        dead, loud = (
+            kind.dead(row.view),
+            session.memory.lists[kind.name].baselined or session.manner.emit_baseline,
+        )
         if not (dead or known.gone):
             return False
         if dead and not known.gone and loud:
-            desk.say(ledger, kind, row.record_id, known, "removed", bounds)
+            session.say(batch, kind, row.record_id, known, "removed", bounds)
         if kind.judged:
             # As it was while it lived: the row of a dead one may not tell, and a win of old is no news.
-            known.meaning = known.meaning or desk.usual(known.row or {})
+            known.meaning = known.meaning or session.usual(known.row or {})
         known.row, known.row_at = row.view, page.started
         if not dead:
             known.gone, known.gone_at = "", 0.0
             if loud:
-                self._say_new(run, ledger, page, row, "restored", bounds, bounds.not_before)
+                self._say_new(run, batch, page, row, "restored", bounds, bounds.not_before)
         elif not known.gone:
             known.gone, known.gone_at = "removed", page.ended
         unsaid = row.record_id in run.fresh
-        ledger.row(kind.name, row.record_id, UNSEEN if unsaid else row.fingerprint)
-        ledger.keep(kind.name, row.record_id, known)
+        batch.row(kind.name, row.record_id, UNSEEN if unsaid else row.fingerprint)
+        batch.keep(kind.name, row.record_id, known)
         return True
 
     def _detail_next(self, kind: Kind, record_id: str, page: Page) -> None:
         """What moved in the list is read by its id next."""
-        if self._desk.manner.details and kind.detailed:
-            self._desk.urgent[kind.name, record_id] = page.ended
+        if self._session.manner.details and kind.detailed:
+            self._session.urgent[kind.name, record_id] = page.ended

@@ -7,11 +7,11 @@ lists show first is asked of a few detail views too, so that one change of a rol
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .desk import Desk
+from .batch import ListMemory
 from .details import Details
 from .diff import Diff
 from .events import Bounds
-from .ledger import ListMemory
+from .session import SourceSession
 from .sources.base import Child, Kind, Reading
 
 MANY_ROWS = 0.2
@@ -27,13 +27,13 @@ SIGNS = {"-": ("fields_hidden", False), "+": ("fields_shown", True)}
 class Visibility:
     """What the token may read of one source's records."""
 
-    def __init__(self, desk: Desk, details: Details) -> None:
-        self._desk = desk
+    def __init__(self, session: SourceSession, details: Details) -> None:
+        self._session = session
         self._details = details
 
     def count(self, kind: Kind, diff: Diff) -> None:
         """Note which fields a row lost or has again."""
-        visible, mine = self._desk.memory.visible, self._desk.memory.lists[kind.name]
+        visible, mine = self._session.memory.visible, self._session.memory.lists[kind.name]
         for names, told in ((diff.hidden, False), (diff.shown, True)):
             for name in names:
                 if visible.get(f"{kind.name}.{name}") is not told:
@@ -48,7 +48,7 @@ class Visibility:
 
     async def settle(self, kind: Kind, listed: int) -> None:
         """After a complete sweep: say what many records lost or have again."""
-        memory, mine = self._desk.memory, self._desk.memory.lists[kind.name]
+        memory, mine = self._session.memory, self._session.memory.lists[kind.name]
         many = max(listed * MANY_ROWS, min(FEW, listed))
         rows = {f"-{kind.name}.{name}" for name, count in mine.hidden.items() if count >= many}
         rows |= {f"+{kind.name}.{name}" for name, count in mine.shown.items() if count >= many}
@@ -56,7 +56,7 @@ class Visibility:
         ripe = {name for name, count in memory.noticed.items() if count >= await self._enough(name)}
         if not (rows or ripe):
             return
-        views = await self._survey() if self._desk.manner.details else []
+        views = await self._survey() if self._session.manner.details else []
         seen = {name for name in memory.noticed if self._agreed(name, views)}
         told = {name: memory.noticed_since.get(name, mine.whole_at) for name in seen}
         told |= dict.fromkeys(rows, mine.whole_at)
@@ -67,19 +67,19 @@ class Visibility:
     async def _enough(self, name: str) -> int:
         """How many detail views have to have noticed it: a few, or all where there are fewer."""
         kind = name[1:].partition(".")[0]
-        listed = kind in self._desk.source.lists
-        return min(DETAILS, await self._desk.snapshots.listed(kind)) if listed else DETAILS
+        listed = kind in self._session.source.lists
+        return min(DETAILS, await self._session.snapshots.listed(kind)) if listed else DETAILS
 
     async def _survey(self) -> list[View]:
         """A few detail views of each list, taken in like any other."""
-        desk, views = self._desk, list[View]()
-        for name in desk.source.lists:
-            ids = sorted(await desk.snapshots.listed_ids(name))
+        session, views = self._session, list[View]()
+        for name in session.source.lists:
+            ids = sorted(await session.snapshots.listed_ids(name))
             for record_id in ids[:: max(1, len(ids) // DETAILS)][:DETAILS]:
-                reading = await desk.read(name, record_id)
+                reading = await session.read(name, record_id)
                 if isinstance(reading, Reading):
-                    await self._details.take(desk.source.kinds[name], record_id, reading)
-                    views.append((name, *desk.source.nested(reading.view)[:2]))
+                    await self._details.take(session.source.kinds[name], record_id, reading)
+                    views.append((name, *session.source.nested(reading.view)[:2]))
         return views
 
     @staticmethod
@@ -92,16 +92,16 @@ class Visibility:
 
     async def _tell(self, names: Mapping[str, float]) -> None:
         """Say what is hidden or shown; `names` has when each was last seen to be otherwise."""
-        desk = self._desk
-        ledger = desk.ledger()
+        session = self._session
+        batch = session.batch()
         for sign, (suffix, visible) in SIGNS.items():
             fields = [
                 name
                 for name in sorted(each[1:] for each in names if each[0] == sign)
-                if desk.memory.visible.get(name) is not visible
+                if session.memory.visible.get(name) is not visible
             ]
-            desk.memory.visible |= dict.fromkeys(fields, visible)
+            session.memory.visible |= dict.fromkeys(fields, visible)
             if fields:
-                bounds = Bounds(min(names[sign + name] for name in fields), desk.now())
-                ledger.say_source(desk.memory, suffix, {"fields": fields}, bounds=bounds)
-        await desk.commit(ledger)
+                bounds = Bounds(min(names[sign + name] for name in fields), session.now())
+                batch.say_source(session.memory, suffix, {"fields": fields}, bounds=bounds)
+        await session.commit(batch)

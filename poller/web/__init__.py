@@ -2,17 +2,17 @@
 
 from .answers import Overview
 from .application import Web, opened
-from .house import Door, House, Pulse, SourceFacts
+from .context import Door, Pulse, SourceFacts, WebContext
 from .serving import Listener, listen
 
 __all__ = [
     "Door",
-    "House",
     "Listener",
     "Overview",
     "Pulse",
     "SourceFacts",
     "Web",
+    "WebContext",
     "listen",
     "opened",
 ]

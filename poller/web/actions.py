@@ -17,11 +17,11 @@ from poller.deliver.settings import outbound_for
 from poller.model import Event, dumps, loads, rfc3339
 from poller.store import snapshots
 from poller.store.letters import before_ms
-from poller.store.operators import Office
+from poller.store.operators import EndpointAdmin
 from poller.store.streams import Streams
 
 from .answers import Done, EndpointAnswer, SourceAnswer, TestDone
-from .house import House
+from .context import WebContext
 from .search import valid_place
 from .words import plural, span, unknown, unknown_type
 
@@ -62,11 +62,11 @@ class Plan:
 class Actions:
     """Plans and performs."""
 
-    def __init__(self, house: House, *, now: Callable[[], float] = time.time) -> None:
-        self._house = house
+    def __init__(self, context: WebContext, *, now: Callable[[], float] = time.time) -> None:
+        self._context = context
         self._now = now
-        self._office = Office(house.connection, house.keys)
-        self._streams = Streams(house.connection, house.keys)
+        self._admin = EndpointAdmin(context.connection, context.keys)
+        self._streams = Streams(context.connection, context.keys)
 
     # --- sources ------------------------------------------------------------------------------
 
@@ -91,7 +91,7 @@ class Actions:
 
         async def perform() -> Done:
             request = {"do": do, **({"record": record} if record else {})}
-            await snapshots.ask(self._house.connection, self._house.keys, name, dumps(request))
+            await snapshots.ask(self._context.connection, self._context.keys, name, dumps(request))
             return Done(done=True, means=means + waits, touches=touches)
 
         return Plan(
@@ -109,14 +109,14 @@ class Actions:
         Raises:
             Refused: there is no such source.
         """
-        found = next((each for each in (await self._house.look()).sources if each.source == name), None)
+        found = next((each for each in (await self._context.look()).sources if each.source == name), None)
         if found is None:
-            raise Refused(unknown("source", name, self._house.sources), status=404, code="not_found")
+            raise Refused(unknown("source", name, self._context.sources), status=404, code="not_found")
         return found
 
     def _demand_readable(self, name: str, record: str) -> None:
         kind, _, record_id = record.partition("/")
-        lists = self._house.sources[name].lists
+        lists = self._context.sources[name].lists
         # It becomes a part of the CRM's URL: with a `/` or a `?` in it, of another one.
         if kind not in lists or not _ID.fullmatch(record_id):
             known = " or ".join(f"{each}/ID" for each in lists)
@@ -131,9 +131,9 @@ class Actions:
         Raises:
             Refused: there is no such endpoint.
         """
-        found = next((each for each in (await self._house.look()).webhooks if each.webhook == name), None)
+        found = next((each for each in (await self._context.look()).webhooks if each.webhook == name), None)
         if found is None:
-            raise Refused(unknown("webhook", name, self._house.endpoints), status=404, code="not_found")
+            raise Refused(unknown("webhook", name, self._context.endpoints), status=404, code="not_found")
         return found
 
     async def endpoint(self, name: str, do: HookDo, given: Mapping[str, Any]) -> Plan:
@@ -158,8 +158,8 @@ class Actions:
 
     def sources_of(self, name: str) -> list[str]:
         """The sources whose events an endpoint takes."""
-        globs = self._house.endpoints[name].sources
-        return [source for source in self._house.sources if wants_source(globs, source)]
+        globs = self._context.endpoints[name].sources
+        return [source for source in self._context.sources if wants_source(globs, source)]
 
     async def enable(self, name: str, *, from_now: bool = False) -> Plan:
         """Plan to let an endpoint go on."""
@@ -173,7 +173,7 @@ class Actions:
         )
 
         async def perform() -> Done:
-            await self._office.enable(name, from_now=from_now)
+            await self._admin.enable(name, from_now=from_now)
             return Done(done=True, means=means, touches=standing.waiting)
 
         return Plan(
@@ -194,7 +194,7 @@ class Actions:
         )
 
         async def perform() -> Done:
-            await self._office.disable(name)
+            await self._admin.disable(name)
             return Done(done=True, means=means, touches=standing.waiting)
 
         return Plan(
@@ -214,7 +214,7 @@ class Actions:
         return Plan(title=f"Test {name}", button="Send a test", means=means, touches=0, perform=perform)
 
     async def _try(self, name: str, event: Event) -> TestDone:
-        settings = self._house.endpoints[name]
+        settings = self._context.endpoints[name]
         outbound = outbound_for(settings)
         try:
             told = await trial.send(settings, event, outbound=outbound, now=self._now())
@@ -241,7 +241,7 @@ class Actions:
         asked = [source] if source else theirs
         known = event.startswith("evt_") or valid_place(event)
         try:
-            found = await self._office.find(name, asked, event, within_s=FIND_S) if known else None
+            found = await self._admin.find(name, asked, event, within_s=FIND_S) if known else None
         except TimeoutError as exc:
             msg = (
                 f"{event[:80]} was not found within {FIND_S:g} s, and there are older events: name its place "
@@ -256,7 +256,7 @@ class Actions:
         means = f"It is sent to {name} again from its first attempt, under its own id."
 
         async def perform() -> Done:
-            if await self._office.resend(name, where, place) is None:
+            if await self._admin.resend(name, where, place) is None:
                 msg = f"{event} was taken by the retention meanwhile"
                 raise Refused(msg)
             return Done(done=True, means=means, touches=1)
@@ -278,7 +278,7 @@ class Actions:
         )
 
         async def perform() -> Done:
-            count = await self._office.recover_dead(name, self.sources_of(name))
+            count = await self._admin.recover_dead(name, self.sources_of(name))
             return Done(done=True, means=means, touches=count)
 
         return Plan(
@@ -293,7 +293,7 @@ class Actions:
         """Plan to send everything again that was detected since a while ago."""
         await self.endpoint_standing(name)
         try:
-            seconds = self._house.duration(since).total_seconds()
+            seconds = self._context.duration(since).total_seconds()
         except ValueError as exc:
             msg = f'since "{since[:40]}": {exc}'
             raise Refused(msg, status=422, code="invalid") from exc
@@ -307,7 +307,7 @@ class Actions:
         )
 
         async def perform() -> Done:
-            await self._office.recover_since(name, self.sources_of(name), since=at)
+            await self._admin.recover_since(name, self.sources_of(name), since=at)
             return Done(done=True, means=means, touches=count if exact else None)
 
         return Plan(
@@ -320,7 +320,7 @@ class Actions:
 
     async def _count_since(self, name: str, at: float) -> tuple[int, bool]:
         """How many events of that time the endpoint wants, and whether that is all of them."""
-        settings = self._house.endpoints[name]
+        settings = self._context.endpoints[name]
         wants = wanted_by(settings.events, settings.filter)
         end, count, walked = time.monotonic() + COUNT_S, 0, 0
         entries = self._streams.merged(self.sources_of(name), after=before_ms(int(at * 1000)))

@@ -87,12 +87,12 @@ def _judged(model: type[ModelT], given: Any) -> ModelT:
 
 async def sources(request: Request) -> Response:
     """GET /api/sources."""
-    return told(SourcesAnswer(sources=(await request.app.state.web.house.look()).sources))
+    return told(SourcesAnswer(sources=(await request.app.state.web.context.look()).sources))
 
 
 async def webhooks(request: Request) -> Response:
     """GET /api/webhooks."""
-    return told(WebhooksAnswer(webhooks=(await request.app.state.web.house.look()).webhooks))
+    return told(WebhooksAnswer(webhooks=(await request.app.state.web.context.look()).webhooks))
 
 
 async def events(request: Request) -> Response:
@@ -114,7 +114,7 @@ async def events(request: Request) -> Response:
 async def one_record(request: Request) -> Response:
     """GET /api/records/SOURCE/KIND/ID."""
     web, given = request.app.state.web, request.path_params
-    found = await record(web.house, web.views, given["source"], given["kind"], given["id"])
+    found = await record(web.context, web.views, given["source"], given["kind"], given["id"])
     if found is None:
         msg = f"nothing is known of {given['kind']}/{given['id']} in {given['source']}"
         raise Refused(msg[:300], status=404, code="not_found")
@@ -125,7 +125,7 @@ async def attempts(request: Request) -> Response:
     """GET /api/webhooks/NAME/attempts."""
     web, name = request.app.state.web, request.path_params["name"]
     await web.actions.endpoint_standing(name)
-    found = await web.office.attempts(name, count=query(request, CountQuery).limit)
+    found = await web.admin.attempts(name, count=query(request, CountQuery).limit)
     return told(AttemptsAnswer(webhook=name, attempts=[AttemptAnswer.model_validate(each) for each in found]))
 
 
@@ -142,7 +142,7 @@ async def dead_letters(web: Any, name: str, *, count: int) -> list[DeadAnswer]:
     found = [
         _dead(source, letter)
         for source in web.actions.sources_of(name)
-        for letter in await web.office.dead(name, source, count=count)
+        for letter in await web.admin.dead(name, source, count=count)
     ]
     return sorted(found, key=lambda each: each.died_at)[:count]
 

@@ -13,17 +13,17 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from poller.errors import StoreError
-from poller.store.operators import Office
+from poller.store.operators import EndpointAdmin
 from poller.store.streams import Streams
 from poller.store.views import Views
 
 from . import api, forms, pages
 from .actions import Actions, Refused
+from .context import Recent, WebContext
 from .faults import TooLarge, fault
 from .guard import Guard
 from .health import Health, LoopWatch
 from .hooks import Hints
-from .house import House, Recent
 from .live import Feed
 from .metrics import Meters
 from .render import warm
@@ -34,22 +34,22 @@ from .trends import Trends
 class Web:
     """Everything that answers over HTTP, for one service."""
 
-    def __init__(self, house: House, *, stopping: Callable[[], bool]) -> None:
-        house = replace(house, look=Recent(house.look))
-        self.house = house
+    def __init__(self, context: WebContext, *, stopping: Callable[[], bool]) -> None:
+        context = replace(context, look=Recent(context.look))
+        self.context = context
         self.warm = False
         """Whether no page pays for compiling its template any more."""
         self.watch = LoopWatch()
-        self.health = Health(house, self.watch, stopping=stopping)
-        self.meters = Meters(house, self.watch)
-        self.views = Views(house.connection, house.keys)
-        self.streams = Streams(house.connection, house.keys)
-        self.office = Office(house.connection, house.keys)
-        self.actions = Actions(house)
+        self.health = Health(context, self.watch, stopping=stopping)
+        self.meters = Meters(context, self.watch)
+        self.views = Views(context.connection, context.keys)
+        self.streams = Streams(context.connection, context.keys)
+        self.admin = EndpointAdmin(context.connection, context.keys)
+        self.actions = Actions(context)
         self.feed = Feed(self.streams)
-        self.trends = Trends(house, self.views)
+        self.trends = Trends(context, self.views)
         self.hints = Hints()
-        self.app: ASGIApp = Guard(self._application(), door=house.door)
+        self.app: ASGIApp = Guard(self._application(), door=context.door)
 
     def _application(self) -> Starlette:
         made = Starlette(
@@ -80,7 +80,7 @@ class Web:
 
     async def sources(self) -> list[str]:
         """The sources that have a stream: those of the settings, and what was polled before."""
-        return sorted({*self.house.sources, *await self.streams.sources()})
+        return sorted({*self.context.sources, *await self.streams.sources()})
 
     def end(self) -> None:
         """End what would never end by itself."""

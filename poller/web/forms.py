@@ -46,7 +46,7 @@ async def login(request: Request) -> Response:
     onward = _inside(given.get("next", "/"))
     if request.method == "GET":
         return page(request, "login.html", title="Log in", onward=onward, wrong=False)
-    token = web.house.door.token
+    token = web.context.door.token
     if not session.same(given.get("token", ""), token):
         return page(request, "login.html", status=401, title="Log in", onward=onward, wrong=True)
     answer = RedirectResponse(onward, status_code=303)

@@ -9,8 +9,8 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from . import session
+from .context import Door
 from .faults import TooLarge, fault, wants_page
-from .house import Door
 from .session import Visitor
 
 PROBES = frozenset({"/healthz", "/readyz"})

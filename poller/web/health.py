@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from poller.errors import StoreError
 from poller.store.connection import Connection
 
-from .house import House
+from .context import WebContext
 
 REDIS_S = 4.0
 """Within 5 s it must be said that Redis is away; the answer itself takes a moment."""
@@ -41,14 +41,14 @@ class LoopWatch:
 class Health:
     """The two probes; `stopping` says that the service was told to end."""
 
-    def __init__(self, house: House, watch: LoopWatch, *, stopping: Callable[[], bool]) -> None:
-        self._house = house
+    def __init__(self, context: WebContext, watch: LoopWatch, *, stopping: Callable[[], bool]) -> None:
+        self._context = context
         self._watch = watch
         self._stopping = stopping
 
     def alive(self) -> list[str]:
         """Why this process should be started anew; empty while it lives. Touches no dependency."""
-        pulse = self._house.pulse()
+        pulse = self._context.pulse()
         reasons = []
         if not pulse.ticking:
             reasons.append(f"the scheduler has not ticked for {pulse.silent_s:.0f} s")
@@ -58,17 +58,17 @@ class Health:
 
     def notes(self) -> list[str]:
         """What the watchdog did since the start."""
-        restarts = self._house.pulse().restarts
+        restarts = self._context.pulse().restarts
         return [f"the scheduler was silent and was started again, times: {restarts}"] if restarts else []
 
     async def ready(self) -> list[str]:
         """Why nothing should be expected of this process now; empty while all is well."""
         if self._stopping():
             return ["it was told to stop"]
-        reasons = [*self.alive(), *self._house.pulse().reasons]
-        if not self._house.sources:
+        reasons = [*self.alive(), *self._context.pulse().reasons]
+        if not self._context.sources:
             reasons.append(NO_SOURCE)
-        return list(dict.fromkeys([*reasons, *await redis_trouble(self._house.connection)]))
+        return list(dict.fromkeys([*reasons, *await redis_trouble(self._context.connection)]))
 
 
 async def redis_trouble(connection: Connection) -> Sequence[str]:

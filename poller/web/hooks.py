@@ -102,7 +102,7 @@ def subject_of(hook: _Hook) -> str | None:
 async def take(request: Request) -> Response:
     """Take one hint."""
     web, name = request.app.state.web, request.path_params["name"]
-    facts = web.house.sources.get(name)
+    facts = web.context.sources.get(name)
     body = await request.body()
     headers = request.headers
     secret = facts.hook_secret if facts is not None and facts.kind == "drum" else ""
@@ -133,7 +133,7 @@ async def _heed(request: Request, name: str, body: bytes) -> Response:
     taken = subject is not None and not web.hints.repeated(delivery)
     if taken:
         order = dumps({"do": "poll", "record": subject})
-        await snapshots.ask(web.house.connection, web.house.keys, name, order)
+        await snapshots.ask(web.context.connection, web.context.keys, name, order)
         web.hints.took(delivery)
     log.info("hint.taken" if taken else "hint.ignored", source=name, hook=hook.event[:64], record=subject)
     return JSONResponse(HintTaken(reads=subject if taken else None).model_dump())

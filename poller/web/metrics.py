@@ -23,8 +23,8 @@ from poller.store.letters import Attempt, position
 from poller.watch.poll import Swept
 
 from .answers import EndpointAnswer, EndpointWord, Overview, SourceAnswer, SourceState
+from .context import WebContext
 from .health import LoopWatch
-from .house import House
 
 LOOK_S = 3.0
 """What Redis does not tell within this time is left out of a scrape."""
@@ -56,10 +56,10 @@ _envelope = msgspec.json.Decoder(_Envelope)
 class Meters:
     """The counters and histograms of one service, in a registry of its own."""
 
-    def __init__(self, house: House, watch: LoopWatch) -> None:
-        self._house = house
+    def __init__(self, context: WebContext, watch: LoopWatch) -> None:
+        self._context = context
         self.registry = CollectorRegistry()
-        self._standing = _Standing(house, watch)
+        self._standing = _Standing(context, watch)
         self._count()
         ProcessCollector(registry=self.registry)
         self.registry.register(self._standing)
@@ -140,7 +140,7 @@ class Meters:
     async def _look(self) -> Overview | None:
         try:
             async with asyncio.timeout(LOOK_S):
-                return await self._house.look()
+                return await self._context.look()
         except (TimeoutError, StoreError) as exc:
             log.warning("metrics.incomplete", reason=str(exc) or f"Redis took over {LOOK_S:g} s")
             return None
@@ -158,8 +158,8 @@ def _seconds(text: str) -> float:
 class _Standing(Collector):
     """What is true at the moment of a scrape."""
 
-    def __init__(self, house: House, watch: LoopWatch) -> None:
-        self._house = house
+    def __init__(self, context: WebContext, watch: LoopWatch) -> None:
+        self._context = context
         self._watch = watch
         self.seen: Overview | None = None
 
@@ -179,7 +179,7 @@ class _Standing(Collector):
             yield from _endpoints(self.seen.webhooks)
 
     def _own(self) -> Iterator[Metric]:
-        pulse = self._house.pulse()
+        pulse = self._context.pulse()
         yield _gauge("poller_loop_lag_seconds", "Largest lateness of the loop in 10 s.", self._watch.lag_s)
         yield _gauge("poller_scheduler_silent_seconds", "Since the scheduler last ticked.", pulse.silent_s)
         restarts = CounterMetricFamily(

@@ -34,7 +34,7 @@ async def overview(request: Request) -> Response:
     """GET /."""
     web = request.app.state.web
     now = time.time()
-    seen = await web.house.look()
+    seen = await web.context.look()
     if not seen.sources:
         return page(request, "first.html", title="Welcome")
     names = [each.source for each in seen.sources]
@@ -101,7 +101,7 @@ async def event(request: Request) -> Response:
         raise Refused(msg, status=404, code="not_found")
     concerned = [
         name
-        for name, given in web.house.endpoints.items()
+        for name, given in web.context.endpoints.items()
         if wants_source(given.sources, source) and wants_type(given.events, entry.event.type)
     ]
     told = opened(entry)
@@ -150,11 +150,11 @@ def _curl(entry: Entry) -> str:
 async def one_record(request: Request) -> Response:
     """GET /records/SOURCE/KIND/ID."""
     web, given = request.app.state.web, request.path_params
-    found = await record(web.house, web.views, given["source"], given["kind"], given["id"])
+    found = await record(web.context, web.views, given["source"], given["kind"], given["id"])
     if found is None:
         msg = "nothing is known of this record; it may never have been listed"
         raise Refused(msg, status=404, code="not_found")
-    facts = web.house.sources.get(found.source)
+    facts = web.context.sources.get(found.source)
     return page(
         request,
         "record.html",
@@ -183,13 +183,13 @@ async def one_source(request: Request) -> Response:
         bars=day_bars(day),
         curve=share_curve(await web.trends.budget(name), now=now),
         entries=(await find(web.views, [name], Wanted(), limit=LATEST)).entries,
-        hook=bool(web.house.sources[name].hook_secret),
+        hook=bool(web.context.sources[name].hook_secret),
     )
 
 
 async def webhooks(request: Request) -> Response:
     """GET /webhooks."""
-    seen = await request.app.state.web.house.look()
+    seen = await request.app.state.web.context.look()
     found = sorted(seen.webhooks, key=lambda each: (each.well, -each.dead, -each.waiting, each.webhook))
     return page(request, "webhooks.html", title="Webhooks", seen=seen, webhooks=found)
 
@@ -198,14 +198,14 @@ async def one_webhook(request: Request) -> Response:
     """GET /webhooks/NAME."""
     web, name = request.app.state.web, request.path_params["name"]
     standing = await web.actions.endpoint_standing(name)
-    tried = await web.office.attempts(name, count=1000)
+    tried = await web.admin.attempts(name, count=1000)
     return page(
         request,
         "webhook.html",
         title=name,
         webhook=standing,
-        settings=web.house.endpoints[name],
-        url=web.house.shown_urls.get(name, ""),
+        settings=web.context.endpoints[name],
+        url=web.context.shown_urls.get(name, ""),
         record=attempts_record(tried, now=time.time()),
         attempts=tried[:ROWS],
         dead=await dead_letters(web, name, count=ROWS),

@@ -9,19 +9,21 @@ from poller.store.views import Views
 from poller.watch.events import Known, known_of
 
 from .answers import RecordAnswer
-from .house import House
+from .context import WebContext
 from .search import Wanted, find, placed
 
 MOST_EVENTS = 200
 
 
-async def record(house: House, views: Views, source: str, kind: str, record_id: str) -> RecordAnswer | None:
+async def record(
+    context: WebContext, views: Views, source: str, kind: str, record_id: str
+) -> RecordAnswer | None:
     """A record and its events, oldest first; None where nothing is known of it.
 
     Raises:
         StoreUnavailable, StoreRefused: Redis cannot tell.
     """
-    store = Snapshots(house.connection, house.keys, source, fence=0)
+    store = Snapshots(context.connection, context.keys, source, fence=0)
     known = known_of((await store.records(kind, [record_id])).get(record_id))
     subject = f"{kind}/{record_id}"
     found = await find(views, [source], Wanted(subject=subject), limit=MOST_EVENTS)

@@ -133,7 +133,7 @@ def page(request: Request, template: str, *, status: int = 200, title: str, **co
         visitor=visitor,
         path=request.url.path,
         here=_here(request),
-        has_token=bool(request.app.state.web.house.door.token),
+        has_token=bool(request.app.state.web.context.door.token),
         said=said,
         **context,
     )

@@ -11,7 +11,7 @@ from poller.errors import StoreError
 from poller.store.letters import place_of, position
 from poller.store.views import Hour, Views
 
-from .house import House
+from .context import WebContext
 
 HOURS = 24
 HOUR_S = 3600
@@ -66,8 +66,8 @@ class Day:
 class Trends:
     """Counts, and remembers what it has counted."""
 
-    def __init__(self, house: House, views: Views, *, now: Callable[[], float] = time.time) -> None:
-        self._house = house
+    def __init__(self, context: WebContext, views: Views, *, now: Callable[[], float] = time.time) -> None:
+        self._context = context
         self._views = views
         self._now = now
         self._tallies: dict[str, _Tally] = {}
@@ -115,10 +115,10 @@ class Trends:
             await asyncio.sleep(NOTE_S if noted else SOON_S)
 
     async def _note(self) -> bool:
-        held = self._house.pulse().held
-        if not any(held.get(f"source/{name}") for name in self._house.sources):
+        held = self._context.pulse().held
+        if not any(held.get(f"source/{name}") for name in self._context.sources):
             return False
-        for each in (await self._house.look()).sources:
+        for each in (await self._context.look()).sources:
             if held.get(f"source/{each.source}"):
                 used = sum(each.budget.used.values())
                 await self._views.note_spent(each.source, at=self._now(), used=used, limit=each.budget.limit)

@@ -205,7 +205,7 @@ def wholly(watched: Watched) -> None:
     sweep = watched.sweep
 
     async def all_of_it() -> list[Any]:
-        watched.desk.memory.lists["opportunity"].whole_at = 0.0
+        watched.session.memory.lists["opportunity"].whole_at = 0.0
         return await sweep()
 
     watched.sweep = all_of_it

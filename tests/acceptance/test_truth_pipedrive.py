@@ -150,8 +150,8 @@ async def ended(watched: Hours, sim: Any, score: Score) -> list[str]:
         known = await watched.known(subject)
         if known is None or known.gone or known.row != loads(dumps(state.view)):
             wrong.append(f"{subject} is not kept as it is")
-    for kind in watched.desk.source.lists:
-        for record_id in await watched.desk.snapshots.listed_ids(kind):
+    for kind in watched.session.source.lists:
+        for record_id in await watched.session.snapshots.listed_ids(kind):
             known = await watched.known(f"{kind}/{record_id}")
             if known and not known.gone and f"{kind}/{record_id}" not in states:
                 wrong.append(f"{kind}/{record_id} is kept, and is gone")

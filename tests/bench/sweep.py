@@ -32,9 +32,9 @@ from poller.store.connection import Connection
 from poller.store.keys import Keys
 from poller.store.leases import Leases
 from poller.store.snapshots import Snapshots
-from poller.watch.desk import Desk, Manner
+from poller.watch.limiter import RateLimiter
 from poller.watch.poll import Poll
-from poller.watch.purse import Purse
+from poller.watch.session import Manner, SourceSession
 from poller.watch.sources import SOURCES, Account
 from poller.watch.upstream import Upstream
 
@@ -179,16 +179,16 @@ async def ours(url: str, store: str) -> tuple[Sweep, Callable[[], Awaitable[None
     source = SOURCES["drum"](Account(name="acme", base_url=url), upstream)
     snapshots = Snapshots(connection, keys, "acme", fence=fence)
     budget = Budget(connection, keys, host="bench", egress="default", limit=10**6, window_s=300)
-    purse = Purse(budget, host="bench", limit=10**6, window_s=300, timeout_s=30)
-    desk = Desk(
+    limiter = RateLimiter(budget, host="bench", limit=10**6, window_s=300, timeout_s=30)
+    session = SourceSession(
         source=source,
         source_kind="drum",
         snapshots=snapshots,
         memory=await snapshots.open(),
-        purse=purse,
+        limiter=limiter,
         manner=Manner(),
     )
-    poll = Poll(desk)
+    poll = Poll(session)
 
     async def sweep() -> int:
         told = await poll.sweep("opportunity")

@@ -54,7 +54,7 @@ async def all_read(driven: Driven, sim: Any) -> None:
 async def test_the_first_sweeps_run_at_once(sim: Any, connection: Connection, keys: Keys) -> None:
     """However small the budget, the baseline waits for nothing that it need not wait for."""
     async with driving(connection, keys, sim, limit=20, window_s=60, every_s=60) as driven:
-        await driven.until(lambda: driven.desk.memory.baselined, "the baseline", within_s=6)
+        await driven.until(lambda: driven.session.memory.baselined, "the baseline", within_s=6)
     assert lists(sim)[0] == "/api/v1/opportunities"
     assert set(lists(sim)) == {"/api/v1/opportunities", "/api/v1/projects"}
 
@@ -65,8 +65,8 @@ async def test_the_pace_is_even(sim: Any, connection: Connection, keys: Keys) ->
     sim.set(limit=limit, limit_period_s=window_s)
     async with driving(connection, keys, sim, limit=limit, window_s=window_s, every_s=0.5) as driven:
         await all_read(driven, sim)
-        began = driven.desk.now()
-        await driven.until(lambda: driven.desk.now() > began + 3.0, "three seconds")
+        began = driven.session.now()
+        await driven.until(lambda: driven.session.now() > began + 3.0, "three seconds")
     found = Counter(int(each.start - began) for each in sim.requests if began <= each.start < began + 3)
     assert {each.status for each in sim.requests} == {200}
     assert min(found[second] for second in range(3)) >= 5
@@ -101,7 +101,7 @@ async def test_what_shows_changes_alone_is_swept_as_the_large_list_it_is(
         await driven.until(lambda: len(driven.swept) >= 9, "some sweeps", within_s=30.0)
         count = Counter(told.kind for told in driven.swept[2:])
         assert count["deal"] >= count["project"]
-        assert driven.desk.memory.lists["deal"].cost == 30
+        assert driven.session.memory.lists["deal"].cost == 30
 
 
 async def test_a_changed_row_has_its_detail_read_next(sim: Any, connection: Connection, keys: Keys) -> None:
@@ -134,8 +134,8 @@ async def test_a_paused_source_is_left_alone(sim: Any, connection: Connection, k
         await driven.until(lambda: len(driven.swept) >= 4, "some sweeps")
         driven.ask(do="pause")
         await driven.until(lambda: driven.reports[-1]["state"] == "paused", "the pause")
-        asked, began = len(sim.requests), driven.desk.now()
-        await driven.until(lambda: driven.desk.now() > began + 1.5, "a second and a half")
+        asked, began = len(sim.requests), driven.session.now()
+        await driven.until(lambda: driven.session.now() > began + 1.5, "a second and a half")
         assert len(sim.requests) == asked
         driven.ask(do="resume")
         await driven.until(lambda: len(sim.requests) > asked, "the next request")
@@ -189,13 +189,13 @@ async def test_only_a_page_ends_a_suspension(
     monkeypatch.setattr("poller.watch.driver.FIRST_PAUSE_S", 0.1)
     monkeypatch.setattr("poller.watch.driver.LONGEST_PAUSE_S", 0.2)
     async with driving(connection, keys, sim) as driven:
-        await driven.until(lambda: driven.desk.memory.baselined, "the baseline")
+        await driven.until(lambda: driven.session.memory.baselined, "the baseline")
         (expired,) = sim.orders.expire_token()
-        await driven.until(lambda: driven.desk.memory.suspended, "suspension")
+        await driven.until(lambda: driven.session.memory.suspended, "suspension")
         sim.set(fault_rate=1.0, faults=["http502"])
         before = len(driven.swept)
         await driven.until(lambda: len(driven.swept) >= before + 2, "readings that fail otherwise")
-        assert driven.desk.memory.suspended
+        assert driven.session.memory.suspended
         sim.set(fault_rate=0.0)
         refused = len([each for each in sim.requests if each.status == 401])
         await driven.until(
@@ -203,7 +203,7 @@ async def test_only_a_page_ends_a_suspension(
         )
         assert (await driven.events())[1:] == ["poller.source.suspended"]
         (renewed,) = sim.orders.renew_token()
-        await driven.until(lambda: not driven.desk.memory.suspended, "resumption")
+        await driven.until(lambda: not driven.session.memory.suspended, "resumption")
         assert (await driven.events())[2:] == ["poller.source.resumed"]
         for entry, event in zip((expired, renewed), (await driven.told())[1:], strict=True):
             observed = event["data"]["observed"]
@@ -217,13 +217,13 @@ async def test_a_source_of_which_one_list_is_refused_stays_suspended(
     """That is said once, however often the other list is read meanwhile; and it is asked less and less."""
     monkeypatch.setattr("poller.watch.driver.FIRST_PAUSE_S", 0.05)
     async with driving(connection, keys, sim) as driven:
-        await driven.until(lambda: driven.desk.memory.baselined, "the baseline")
+        await driven.until(lambda: driven.session.memory.baselined, "the baseline")
 
         async def forbid(asked: Any) -> None:
             (sim.orders.archive_user if asked.path.endswith(refused) else sim.orders.revive_user)()
 
         sim.between(before=forbid)
-        await driven.until(lambda: driven.desk.memory.suspended, "suspension")
+        await driven.until(lambda: driven.session.memory.suspended, "suspension")
         for _ in range(3):
             sim.requests.clear()
             await driven.until(
@@ -235,7 +235,7 @@ async def test_a_source_of_which_one_list_is_refused_stays_suspended(
         sim.between()
         sim.orders.revive_user()
         driven.ask(do="resume")
-        await driven.until(lambda: not driven.desk.memory.suspended, "resumption")
+        await driven.until(lambda: not driven.session.memory.suspended, "resumption")
         assert (await driven.events())[2:] == ["poller.source.resumed"]
 
 
@@ -261,7 +261,7 @@ async def test_429_stops_everything_until_it_is_over(
 async def test_a_list_that_fails_is_asked_less_and_less(sim: Any, connection: Connection, keys: Keys) -> None:
     """A source whose lists fail sends a request now and then, and reads no detail."""
     async with driving(connection, keys, sim, every_s=0.2, limit=1000, window_s=60) as driven:
-        await driven.until(lambda: driven.desk.memory.baselined, "the baseline")
+        await driven.until(lambda: driven.session.memory.baselined, "the baseline")
         sim.set(fault_rate=1.0, faults=("http500",))
         await driven.until(lambda: len([t for t in driven.swept if not t.complete]) >= 8, "eight failures")
         gaps = [
@@ -286,7 +286,7 @@ async def test_the_report_says_how_it_fares(sim: Any, connection: Connection, ke
     assert 0 < told["delay"]["observed_s"] < 5
     assert told["delay"]["expected_s"] > 0
     assert told["details"]["unread"] == 0
-    assert told["details"]["oldest_at"] > driven.desk.now() - 60
+    assert told["details"]["oldest_at"] > driven.session.now() - 60
     assert (told["refusals"], told["blocked_s"]) == (0, 0.0)
     assert told["pace"]["per_s"] > 0
 
@@ -310,7 +310,7 @@ async def test_what_was_learned_survives_a_restart(sim: Any, connection: Connect
     async with driving(connection, keys, sim, every_s=0.2) as driven:
         await all_read(driven, sim)
         sim.orders.work.add_deliverable(101, name="Phase")
-        past = driven.desk.past
+        past = driven.session.past
         await driven.until(lambda: (past(*subject) or (0.0, 0.0))[0] > 0.5, "the change to be found")
         asked = details(sim).count("/api/v1/opportunities/101")
         await driven.until(
@@ -318,9 +318,9 @@ async def test_what_was_learned_survives_a_restart(sim: Any, connection: Connect
         )
         before = past(*subject)
     async with driving(connection, keys, sim, every_s=30) as driven:
-        await driven.until(lambda: driven.desk.past(*subject), "the record")
+        await driven.until(lambda: driven.session.past(*subject), "the record")
         assert before is not None
-        assert driven.desk.past(*subject) == pytest.approx(before, rel=0.5)
+        assert driven.session.past(*subject) == pytest.approx(before, rel=0.5)
 
 
 async def test_a_changed_record_that_gives_no_answer_is_asked_again(
@@ -337,5 +337,5 @@ async def test_a_changed_record_that_gives_no_answer_is_asked_again(
         sim.fail_next("http502", times=9, path="/opportunities/102")
         driven.ask(do="poll", record="opportunity/102")
         await driven.until(lambda: len(failed(sim, "/102")) == 3, "the third failure")
-        await driven.until(lambda: not driven.desk.urgent, "its end")
+        await driven.until(lambda: not driven.session.urgent, "its end")
     assert len(failed(sim, "/102")) == 3

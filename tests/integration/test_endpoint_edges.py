@@ -17,7 +17,7 @@ from poller.errors import Conflict, StoreUnavailable
 from poller.model import Event, fields_of
 from poller.store.connection import Connection
 from poller.store.keys import Keys
-from poller.store.operators import Office
+from poller.store.operators import EndpointAdmin
 from poller.store.queue import keys_of
 
 HOUR = 3600.0
@@ -149,7 +149,7 @@ async def test_edge_5_recovery_goes_on_after_a_crash(connection: Connection, key
         await side.stop()
         receiver.got.clear()
         receiver.always = hang(released)
-        assert await Office(connection, keys).recover_since("hook", ["acme"], since=0) == 1
+        assert await EndpointAdmin(connection, keys).recover_since("hook", ["acme"], since=0) == 1
         side.start()
         await wait_until(lambda: len(receiver.got) == 8, "the first of the recovered events")
         await side.kill()
@@ -159,7 +159,7 @@ async def test_edge_5_recovery_goes_on_after_a_crash(connection: Connection, key
         await wait_until(lambda: len(set(receiver.ids)) == 150, "all events again")
         await wait_until(lambda: len(receiver.got) == 158, "the last answers")
         await side.stop()
-        counts = await Office(connection, keys).counts("hook", "acme")
+        counts = await EndpointAdmin(connection, keys).counts("hook", "acme")
         assert (counts.recovering, counts.waiting, counts.lag) == (False, 0, 0)
 
 
@@ -218,7 +218,7 @@ async def test_edge_6_a_settlement_that_redis_lost_is_missed(
         due = {"evt_2"} if idle else {"evt_2", "evt_3"}
         await wait_until(lambda: set(receiver.ids[2:]) >= due, "what was forgotten, and what came since")
         await side.stop()
-        counts = await Office(connection, keys).counts("hook", "acme")
+        counts = await EndpointAdmin(connection, keys).counts("hook", "acme")
         assert (counts.waiting, counts.dead, counts.lost) == (0, 0, 0)
 
 
@@ -258,7 +258,7 @@ async def test_edge_7_an_endpoint_with_little_to_do_is_disabled_all_the_same(
         await wait_until(lambda: "poller.webhook.disabled" in side.told.types, "it to be said")
         await side.stop()
         assert side.told.types == ["poller.webhook.failing", "poller.webhook.disabled"]
-        counts = await Office(connection, keys).counts("hook", "acme")
+        counts = await EndpointAdmin(connection, keys).counts("hook", "acme")
         assert (counts.waiting, counts.dead) == (1, 0)
 
 
@@ -328,7 +328,7 @@ async def test_edge_10_what_comes_while_disabled_is_kept(connection: Connection,
         await side.publish(event(2), event(3))
         await wait_until(lambda: "poller.webhook.disabled" in side.told.types, "it to be said")
         assert receiver.ids == ["evt_1"]
-        await Office(connection, keys).enable("hook")
+        await EndpointAdmin(connection, keys).enable("hook")
         await attempts(side, 4)
         await side.stop()
         assert receiver.ids == ["evt_1", "evt_1", "evt_2", "evt_3"]
@@ -349,7 +349,7 @@ async def test_edge_9_an_attempt_that_was_logged_twice_is_told_once(
         await side.stop()
         _, fields = (await connection.commands.xrange(keys.attempts("hook")))[0]
         await connection.commands.xadd(keys.attempts("hook"), fields)
-    assert [each.attempt for each in await Office(connection, keys).attempts("hook")] == [1]
+    assert [each.attempt for each in await EndpointAdmin(connection, keys).attempts("hook")] == [1]
 
 
 async def test_edge_11_success_on_the_last_try_is_success(connection: Connection, keys: Keys) -> None:
@@ -367,7 +367,7 @@ async def test_edge_11_success_on_the_last_try_is_success(connection: Connection
         assert [each.outcome for each in side.told.attempts] == ["later", "delivered"]
         assert endpoint.gauges().state == "ok"
         await side.stop()
-        assert (await Office(connection, keys).counts("hook", "acme")).dead == 0
+        assert (await EndpointAdmin(connection, keys).counts("hook", "acme")).dead == 0
 
 
 async def test_edge_12_the_bytes_that_are_signed_are_the_bytes_that_are_sent(

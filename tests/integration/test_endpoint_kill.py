@@ -13,7 +13,7 @@ from waiting import wait_until
 
 from poller.store.connection import Connection
 from poller.store.keys import Keys
-from poller.store.operators import Office
+from poller.store.operators import EndpointAdmin
 
 pytestmark = pytest.mark.full
 
@@ -54,7 +54,7 @@ class Killer:
 async def kill_again_and_again(side: Side, receiver: Receiver, redis_url: str, *, kills: int) -> Killer:
     killer = Killer(seed=kills)
     receiver.always = killer.reply
-    total, office = kills * BETWEEN_KILLS, Office(side.connection, side.keys)
+    total, admin = kills * BETWEEN_KILLS, EndpointAdmin(side.connection, side.keys)
     await side.publish(*(event(n, subject=f"deal/{n % 97}") for n in range(total)))
     for fence in range(1, kills + 2):
         last = fence == kills + 1
@@ -65,14 +65,14 @@ async def kill_again_and_again(side: Side, receiver: Receiver, redis_url: str, *
         )  # fmt: skip
         if last:
             await wait_until(lambda: len(killer.bodies) == total, "every event at the receiver", timeout_s=60)
-            await wait_until(lambda: _settled(office, total), "everything settled", timeout_s=60)
+            await wait_until(lambda: _settled(admin, total), "everything settled", timeout_s=60)
             killer.worker.kill()
         await killer.worker.wait()
     return killer
 
 
-async def _settled(office: Office, total: int) -> bool:
-    counts = await office.counts("hook", "acme")
+async def _settled(admin: EndpointAdmin, total: int) -> bool:
+    counts = await admin.counts("hook", "acme")
     return counts.delivered == total and counts.lag == counts.waiting == 0
 
 

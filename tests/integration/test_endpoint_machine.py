@@ -23,7 +23,7 @@ from poller.deliver.settings import EndpointSettings
 from poller.errors import Conflict
 from poller.store.connection import Connection
 from poller.store.keys import Keys
-from poller.store.operators import Office
+from poller.store.operators import EndpointAdmin
 from poller.store.queue import keys_of
 
 CONCURRENCY = 4
@@ -54,7 +54,7 @@ class World:
     side: Side
     receiver: Receiver
     wire: BadWire
-    office: Office
+    admin: EndpointAdmin
     clock: Clock
     sound: Side
     """Publishes over a sound wire."""
@@ -148,23 +148,23 @@ class World:
                 await wait_until(lambda: self.wire.refused > seen, "somebody to notice the outage")
                 self.wire.down = False
             case "enable":
-                await self.office.enable("hook")
+                await self.admin.enable("hook")
             case "pass over":
                 self.passable |= {each for each, _ in self.published}
-                await self.office.enable("hook", from_now=True)
+                await self.admin.enable("hook", from_now=True)
                 await self.next_millisecond()
             case "disable":
-                await self.office.disable("hook")
+                await self.admin.disable("hook")
         if what in {"breathe", "jump"}:
             await self.breathe()
 
     async def end_well(self) -> None:
         """Let everything get through from here on."""
         self.status, self.wire.lose = 200, 0
-        await self.office.enable("hook")
+        await self.admin.enable("hook")
         for _ in range(40):
             await self.breathe()
-            counts = await self.office.counts("hook", "acme")
+            counts = await self.admin.counts("hook", "acme")
             if counts.waiting == 0 and counts.lag == 0 and await self.nowhere() <= self.passable:
                 break
             self.clock.forward(61)
@@ -172,7 +172,7 @@ class World:
 
     async def nowhere(self) -> set[str]:
         """Ids that were neither delivered nor given up."""
-        dead = {each.meta.id for each in await self.office.dead("hook", "acme")}
+        dead = {each.meta.id for each in await self.admin.dead("hook", "acme")}
         return {each for each, _ in self.published} - set(self.taken) - dead
 
     @property
@@ -204,7 +204,12 @@ async def live(steps: list[tuple[str, Any]], server: FakeServer | RealServer) ->
         )
         side = Side(connection, keys, given_, clock, tick_s=0.005)
         world = World(
-            side, receiver, BadWire(connection), Office(sound, keys), clock, Side(sound, keys, given_, clock)
+            side,
+            receiver,
+            BadWire(connection),
+            EndpointAdmin(sound, keys),
+            clock,
+            Side(sound, keys, given_, clock),
         )
         receiver.always = world.reply
         try:
@@ -221,9 +226,9 @@ async def live(steps: list[tuple[str, Any]], server: FakeServer | RealServer) ->
 
 
 async def check(world: World, keys: Keys, connection: Connection) -> None:
-    counts = await world.office.counts("hook", "acme")
+    counts = await world.admin.counts("hook", "acme")
     ids, taken, passable = [each for each, _ in world.published], world.taken, world.passable
-    letters = await world.office.dead("hook", "acme")
+    letters = await world.admin.dead("hook", "acme")
     unsure = passable | world.forgotten
     dead = {each.meta.id for each in letters}
     assert {each for each, _ in world.answers} <= set(ids), "an id that was never published"

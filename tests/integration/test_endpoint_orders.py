@@ -12,7 +12,7 @@ from poller.deliver.outbound import Outbound
 from poller.deliver.trial import example, send
 from poller.store.connection import Connection
 from poller.store.keys import Keys
-from poller.store.operators import Office
+from poller.store.operators import EndpointAdmin
 
 HOUR = 3600.0
 
@@ -67,7 +67,7 @@ async def test_one_that_takes_nothing_is_probed_and_comes_back_with_everything(
         await wait_until(lambda: len(set(receiver.ids)) == 60, "all events")
         assert receiver.ids[0] == "evt_0"
         await side.stop()
-        counts = await Office(connection, keys).counts("hook", "acme")
+        counts = await EndpointAdmin(connection, keys).counts("hook", "acme")
         assert (counts.waiting, counts.dead, counts.delivered) == (0, 0, 60)
 
 
@@ -92,10 +92,10 @@ async def test_an_endpoint_that_is_down_for_good_ends_disabled_with_its_events_p
         assert side.told.announced[1][0] == "acme"
         assert side.told.announced[1][2] == "webhook/hook"
         await side.stop()
-        counts = await Office(connection, keys).counts("hook", "acme")
+        counts = await EndpointAdmin(connection, keys).counts("hook", "acme")
         assert (counts.dead, counts.delivered) == (0, 0)
         receiver.always = 200
-        await Office(connection, keys).enable("hook")
+        await EndpointAdmin(connection, keys).enable("hook")
         receiver.got.clear()
         side.start()
         await wait_until(lambda: len(set(receiver.ids)) == 30, "every event after enabling")
@@ -105,25 +105,25 @@ async def test_an_endpoint_that_is_down_for_good_ends_disabled_with_its_events_p
 
 async def test_a_disabled_endpoint_stays_so_over_a_restart(connection: Connection, keys: Keys) -> None:
     """Disabling is kept in Redis, and so is the place."""
-    office = Office(connection, keys)
+    admin = EndpointAdmin(connection, keys)
     async with receiving() as receiver, delivering(connection, keys, receiver.url) as side:
         side.start()
-        await office.disable("hook")
+        await admin.disable("hook")
         await state(side, "disabled")
         await side.kill()
         side.start()
         await side.publish(event(1))
         await state(side, "disabled")
-        assert (await office.state("hook")).word(now=0) == "disabled"
+        assert (await admin.state("hook")).word(now=0) == "disabled"
         assert receiver.got == []
-        await office.enable("hook")
+        await admin.enable("hook")
         await attempts(side, 1)
         await side.stop()
 
 
 async def test_enable_from_now_passes_over_what_was_missed(connection: Connection, keys: Keys) -> None:
     """What was not read is skipped; what waited becomes a dead letter; what comes after is delivered."""
-    office = Office(connection, keys)
+    admin = EndpointAdmin(connection, keys)
     async with (
         receiving(Receiver(answers={"evt_1": 500})) as receiver,
         delivering(connection, keys, receiver.url) as side,
@@ -131,17 +131,17 @@ async def test_enable_from_now_passes_over_what_was_missed(connection: Connectio
         side.start()
         await side.publish(event(1))
         await attempts(side, 1)
-        await office.disable("hook")
+        await admin.disable("hook")
         await state(side, "disabled")
         await side.publish(event(2), event(3))
-        await office.enable("hook", from_now=True)
+        await admin.enable("hook", from_now=True)
         await state(side, "ok")
         await wait_until(lambda: _skipped(connection, keys), "the order to be obeyed")
         await side.publish(event(4))
         await attempts(side, 2)
         await side.stop()
         assert receiver.ids == ["evt_1", "evt_4"]
-        counts = await office.counts("hook", "acme")
+        counts = await admin.counts("hook", "acme")
         assert (counts.waiting, counts.dead, counts.lag) == (0, 1, 0)
 
 
@@ -151,7 +151,7 @@ async def _skipped(connection: Connection, keys: Keys) -> bool:
 
 async def test_a_dead_letter_can_be_resent_and_all_of_them(connection: Connection, keys: Keys) -> None:
     """Each goes again from its first attempt, with its own id, while the endpoint runs."""
-    office, clock = Office(connection, keys), Clock()
+    admin, clock = EndpointAdmin(connection, keys), Clock()
     async with (
         receiving(Receiver(always=500)) as receiver,
         delivering(connection, keys, receiver.url, clock=clock, schedule_s=(0.0,)) as side,
@@ -159,18 +159,18 @@ async def test_a_dead_letter_can_be_resent_and_all_of_them(connection: Connectio
         side.start()
         await side.publish(event(1), event(2), event(3))
         await attempts(side, 3)
-        await wait_until(lambda: _dead(office, 3), "three dead letters")
-        letters = await office.dead("hook", "acme")
+        await wait_until(lambda: _dead(admin, 3), "three dead letters")
+        letters = await admin.dead("hook", "acme")
         assert [each.event for each in letters] == [event(1), event(2), event(3)]
         receiver.always = 200
-        found = await office.find("hook", ["acme"], "evt_2", within_s=5)
+        found = await admin.find("hook", ["acme"], "evt_2", within_s=5)
         assert found == ("acme", letters[1].place)
-        assert await office.resend("hook", *found) == "dead"
+        assert await admin.resend("hook", *found) == "dead"
         await attempts(side, 4)
         assert receiver.ids[-1] == "evt_2"
-        assert await office.recover_dead("hook", ["acme"]) == 2
+        assert await admin.recover_dead("hook", ["acme"]) == 2
         await attempts(side, 6)
-        await wait_until(lambda: _dead(office, 0), "no dead letters")
+        await wait_until(lambda: _dead(admin, 0), "no dead letters")
         await side.stop()
         assert sorted(receiver.ids[-2:]) == ["evt_1", "evt_3"]  # two subjects, two connections: no order
         assert not await connection.commands.exists(keys.tries("acme", "hook"))
@@ -181,7 +181,7 @@ async def test_all_dead_letters_go_again_once_whoever_asks(
     connection: Connection, keys: Keys, ahead_s: float
 ) -> None:
     """An order from a machine with another clock revives each of them, and none of them twice."""
-    office, clock = Office(connection, keys), Clock(at=time.time() + ahead_s)
+    admin, clock = EndpointAdmin(connection, keys), Clock(at=time.time() + ahead_s)
     async with (
         receiving(Receiver(always=500)) as receiver,
         delivering(connection, keys, receiver.url, clock=clock, schedule_s=(0.0,)) as side,
@@ -189,44 +189,44 @@ async def test_all_dead_letters_go_again_once_whoever_asks(
         side.start()
         await side.publish(event(1), event(2))
         await attempts(side, 2)
-        await wait_until(lambda: _dead(office, 2), "two dead letters")
+        await wait_until(lambda: _dead(admin, 2), "two dead letters")
         clock.forward(1)
-        assert await office.recover_dead("hook", ["acme"]) == 2
+        assert await admin.recover_dead("hook", ["acme"]) == 2
         await attempts(side, 4)
-        await wait_until(lambda: _obeyed(office), "the end of the recovery")
+        await wait_until(lambda: _obeyed(admin), "the end of the recovery")
         await side.stop()
         assert len(side.told.attempts) == 4
 
 
-async def _obeyed(office: Office) -> bool:
-    counts = await office.counts("hook", "acme")
+async def _obeyed(admin: EndpointAdmin) -> bool:
+    counts = await admin.counts("hook", "acme")
     return counts.dead == 2 and not counts.recovering
 
 
-async def _dead(office: Office, count: int) -> bool:
-    return (await office.counts("hook", "acme")).dead == count
+async def _dead(admin: EndpointAdmin, count: int) -> bool:
+    return (await admin.counts("hook", "acme")).dead == count
 
 
 async def test_an_event_that_was_delivered_can_be_resent(connection: Connection, keys: Keys) -> None:
     """As long as the stream has it, it is found by its id and goes out again unchanged."""
-    office = Office(connection, keys)
+    admin = EndpointAdmin(connection, keys)
     async with receiving() as receiver, delivering(connection, keys, receiver.url) as side:
         side.start()
         await side.publish(event(1), event(2))
         await attempts(side, 2)
-        found = await office.find("hook", ["other", "acme"], "evt_1", within_s=5)
+        found = await admin.find("hook", ["other", "acme"], "evt_1", within_s=5)
         assert found is not None
-        assert await office.resend("hook", *found) == "stream"
+        assert await admin.resend("hook", *found) == "stream"
         await attempts(side, 3)
         await side.stop()
         assert [each.body for each in receiver.got if each.id == "evt_1"] == [event(1).body] * 2
-        assert await office.find("hook", ["acme"], "evt_77", within_s=5) is None
-        assert await office.resend("hook", "acme", "nonsense") is None
+        assert await admin.find("hook", ["acme"], "evt_77", within_s=5) is None
+        assert await admin.resend("hook", "acme", "nonsense") is None
 
 
 async def test_what_is_due_can_be_resent_from_its_first_attempt(connection: Connection, keys: Keys) -> None:
     """While an endpoint is disabled every wait ends; resending still begins the schedule anew."""
-    office, clock = Office(connection, keys), Clock()
+    admin, clock = EndpointAdmin(connection, keys), Clock()
     async with (
         receiving(Receiver(always=500)) as receiver,
         delivering(connection, keys, receiver.url, clock=clock, schedule_s=(0.0, 5.0)) as side,
@@ -234,15 +234,15 @@ async def test_what_is_due_can_be_resent_from_its_first_attempt(connection: Conn
         side.start()
         (place,) = await side.publish(event(1))
         await attempts(side, 1)
-        await office.disable("hook")
+        await admin.disable("hook")
         await state(side, "disabled")
         clock.forward(10)
-        assert await office.resend("hook", "acme", place) == "waiting"
-        await office.enable("hook")
+        assert await admin.resend("hook", "acme", place) == "waiting"
+        await admin.enable("hook")
         await attempts(side, 2)
         await side.stop()
         assert [each.outcome for each in side.told.attempts] == ["later", "later"]
-        assert [each.attempt for each in await office.attempts("hook")] == [1, 1]
+        assert [each.attempt for each in await admin.attempts("hook")] == [1, 1]
 
 
 async def test_attempts_are_kept_without_secrets(connection: Connection, keys: Keys) -> None:
@@ -259,7 +259,7 @@ async def test_attempts_are_kept_without_secrets(connection: Connection, keys: K
             await attempts(side, 1)
             await side.stop()
             assert "SECRET" not in repr(side.settings)
-    kept = await Office(connection, keys).attempts("hook")
+    kept = await EndpointAdmin(connection, keys).attempts("hook")
     assert [(each.status, each.outcome, each.excerpt, each.attempt) for each in kept] == [
         (500, "later", "said 500", 1)
     ]

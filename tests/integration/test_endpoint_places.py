@@ -11,7 +11,7 @@ from waiting import wait_until
 
 from poller.store.connection import Connection
 from poller.store.keys import Keys
-from poller.store.operators import Office
+from poller.store.operators import EndpointAdmin
 
 HOUR = 3600.0
 
@@ -170,7 +170,7 @@ async def test_what_retention_takes_is_counted_and_said(
     connection: Connection, keys: Keys, figures: Callable[..., None]
 ) -> None:
     """Unread entries that are trimmed are a loss with a number, in the counts and in the log."""
-    office = Office(connection, keys)
+    admin = EndpointAdmin(connection, keys)
     with structlog.testing.capture_logs() as logs:
         async with receiving() as receiver, delivering(connection, keys, receiver.url) as side:
             side.start()
@@ -178,12 +178,12 @@ async def test_what_retention_takes_is_counted_and_said(
             await attempts(side, 1)
             await side.stop()
             await side.publish(*(event(n) for n in range(2, 12)))
-            assert (await office.counts("hook", "acme")).lag == 10
+            assert (await admin.counts("hook", "acme")).lag == 10
             await connection.commands.xtrim(keys.events("acme"), maxlen=3, approximate=False)
             side.start()
             await wait_until(lambda: len(receiver.got) == 4, "what was left")
             await side.stop()
-    counts = await office.counts("hook", "acme")
+    counts = await admin.counts("hook", "acme")
     figures(f"7 unread entries taken: {counts.lost} counted")
     assert (counts.lost, counts.lag, counts.delivered) == (7, 0, 4)
     assert any(each["event"] == "stream.unread_trimmed" and each["lost"] == 7 for each in logs)
@@ -204,18 +204,18 @@ async def test_globs_and_filter_decide_and_are_counted(connection: Connection, k
         )
         await attempts(side, 2)
         await side.stop()
-        counts = await Office(connection, keys).counts("hook", "acme")
+        counts = await EndpointAdmin(connection, keys).counts("hook", "acme")
         assert sorted(receiver.ids) == ["evt_3", "evt_4"]
         assert (counts.filtered, counts.unsure, counts.lag) == (2, 1, 0)
 
 
 async def test_the_stream_is_read_as_others_write_it(connection: Connection, keys: Keys) -> None:
     """An entry that is no event of ours is stepped over: nobody reads it again and again, or stops at it."""
-    office, stream = Office(connection, keys), keys.events("acme")
+    admin, stream = EndpointAdmin(connection, keys), keys.events("acme")
     async with receiving() as receiver, delivering(connection, keys, receiver.url) as side:
 
         async def behind() -> int:
-            return (await office.counts("hook", "acme")).lag
+            return (await admin.counts("hook", "acme")).lag
 
         async def nothing_behind() -> bool:
             return await behind() == 0
@@ -234,13 +234,13 @@ async def test_the_stream_is_read_as_others_write_it(connection: Connection, key
 
 async def test_a_recovery_passes_what_is_none_of_ours(connection: Connection, keys: Keys) -> None:
     """Foreign entries in a page of the stream do not end a recovery early."""
-    office = Office(connection, keys)
+    admin = EndpointAdmin(connection, keys)
     async with receiving() as receiver, delivering(connection, keys, receiver.url) as side:
         await connection.commands.xadd(keys.events("acme"), {"foreign": "entry"})
         await side.publish(*(event(n) for n in range(130)))
         side.start()
         await attempts(side, 130)
-        await office.recover_since("hook", ["acme"], since=0)
+        await admin.recover_since("hook", ["acme"], since=0)
         await attempts(side, 260)
         await side.stop()
         assert len(receiver.ids) == 2 * len(set(receiver.ids)) == 260

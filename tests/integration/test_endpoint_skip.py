@@ -14,7 +14,7 @@ from waiting import wait_until
 from poller.errors import Fenced
 from poller.store.connection import Connection, Script
 from poller.store.keys import Keys
-from poller.store.operators import Office
+from poller.store.operators import EndpointAdmin
 
 READS_ON = ("XRANGE",)
 """Carrying the order out begins with it, and nothing else here does it."""
@@ -29,13 +29,13 @@ class Scene:
     side: Side
     witness: Side
     receiver: Receiver
-    office: Office
+    admin: EndpointAdmin
     wire: BadWire
 
     async def missed(self) -> None:
         """Let two events come that are to be passed over."""
         await self.side.publish(event(2), event(3))
-        await self.office.enable("hook", from_now=True)
+        await self.admin.enable("hook", from_now=True)
 
     async def others_have_read(self) -> None:
         """Wait until whoever may read and send from now on has had the time to do so."""
@@ -59,7 +59,7 @@ class Scene:
         await wait_until(lambda: "evt_5" in self.receiver.ids, "the event after the restart")
         await self.side.stop()
         assert self.receiver.ids == ["evt_1", "evt_4", "evt_5"]
-        counts = await self.office.counts("hook", "acme")
+        counts = await self.admin.counts("hook", "acme")
         assert (counts.waiting, counts.dead, counts.lag, counts.lost) == (0, 1, 0, 0)
 
 
@@ -73,14 +73,14 @@ async def disabled(connection: Connection, keys: Keys) -> AsyncIterator[Scene]:
         delivering(connection, keys, receiver.url) as side,
         delivering(connection, keys, other.url, name="witness") as witness,
     ):
-        scene = Scene(side, witness, receiver, Office(connection, keys), wire)
+        scene = Scene(side, witness, receiver, EndpointAdmin(connection, keys), wire)
         endpoint = side.start()
         witness.sources = ("acme", "other")
         witness.start()
         await side.publish(event(1))
         await wait_until(lambda: len(side.told.attempts) == 1, "the first attempt")
         await scene.others_have_read()
-        await scene.office.disable("hook")
+        await scene.admin.disable("hook")
         await wait_until(lambda: endpoint.gauges().state == "disabled", "the endpoint to be disabled")
         seen = endpoint._ticks
         await wait_until(lambda: endpoint._ticks > seen + 1, "everything of it to be in Redis")
@@ -179,7 +179,7 @@ async def test_what_is_on_its_way_to_wait_is_passed_over_too(connection: Connect
     """An event that was read just before, and is being put behind an earlier one, leaves nothing behind."""
     async with disabled(connection, keys) as scene:
         await scene.witness.stop()
-        await scene.office.enable("hook")
+        await scene.admin.enable("hook")
         await wait_until(lambda: len(scene.receiver.got) == 2, "the second attempt")
         await wait_until(lambda: scene.side.endpoint.gauges().in_flight == 0, "its settlement")
         scene.receiver.got.pop()
@@ -187,7 +187,7 @@ async def test_what_is_on_its_way_to_wait_is_passed_over_too(connection: Connect
         await read.held.wait()
         order, settles = scene.wire.stop(*READS_ON), scene.wire.stop(*SETTLES)
         await scene.side.publish(msgspec.structs.replace(event(2), subject="opportunity/1"))
-        await scene.office.enable("hook", from_now=True)
+        await scene.admin.enable("hook", from_now=True)
         await order.held.wait()
         read.go_on()
         await settles.held.wait()

@@ -149,7 +149,7 @@ async def test_a_changed_rows_detail_is_read_in_full(watched: Watched, sim: Any)
     """The very same view may say more beside another row: no tag is sent then."""
     sim.orders.update(101, name="Another name")
     await watched.sweep()
-    watched.desk.urgent["opportunity", "101"] = 1.0
+    watched.session.urgent["opportunity", "101"] = 1.0
     requests = await asked(sim, watched.details(["opportunity/101"]))
     assert [each.status for each in requests] == [200]
 

@@ -404,8 +404,8 @@ async def test_a_gap_of_days_is_diffed_and_never_re_based(connection: Connection
         sim.orders.win(102)
         (made,) = sim.orders.create_opportunity(name="New")
         await watched.restart()
-        later = watched.desk.now
-        watched.desk.now = lambda: later() + 3 * 86_400
+        later = watched.session.now
+        watched.session.now = lambda: later() + 3 * 86_400
         assert sorted(await watched.cycle()) == [
             ("drum.opportunity.created", made.subject),
             ("drum.opportunity.updated", "opportunity/101"),
@@ -421,7 +421,7 @@ async def test_resync_compares_every_row_whatever_its_fingerprint(connection: Co
         await watched.events()
 
         async def resync() -> list[tuple[str, str]]:
-            for mine in watched.desk.memory.lists.values():
+            for mine in watched.session.memory.lists.values():
                 mine.recheck = True
             return await watched.cycle()
 
@@ -429,12 +429,12 @@ async def test_resync_compares_every_row_whatever_its_fingerprint(connection: Co
         known = await watched.known("opportunity/101")
         assert known is not None
         known.row = {**(known.row or {}), "name": "As it never was"}
-        ledger = watched.desk.ledger()
-        ledger.keep("opportunity", "101", known)
-        await watched.desk.commit(ledger)
+        batch = watched.session.batch()
+        batch.keep("opportunity", "101", known)
+        await watched.session.commit(batch)
         assert await watched.cycle() == []
         assert await resync() == [("drum.opportunity.updated", "opportunity/101")]
-        assert not any(mine.recheck for mine in watched.desk.memory.lists.values())
+        assert not any(mine.recheck for mine in watched.session.memory.lists.values())
 
 
 # --- ids and revisions ----------------------------------------------------------------------------

@@ -8,8 +8,8 @@ from watching import Watched, drum
 
 from poller.simulators.drum import World, today
 from poller.store.connection import Connection
-from poller.watch.desk import SAMPLES
 from poller.watch.poll import JUDGED_AT_ONCE
+from poller.watch.session import SAMPLES
 
 MANY = 50
 DAYS_3_S = 3 * 86_400
@@ -31,8 +31,8 @@ def entered(sim: Any, count: int = MANY) -> list[str]:
 async def wakes(watched: Watched) -> None:
     """Whoever polls comes back after three days, and knows only what Redis keeps."""
     await watched.restart()
-    later = watched.desk.now
-    watched.desk.now = lambda: later() + DAYS_3_S
+    later = watched.session.now
+    watched.session.now = lambda: later() + DAYS_3_S
 
 
 async def counted(watched: Watched) -> Counter[str]:
@@ -231,4 +231,4 @@ async def test_a_win_of_a_deal_that_came_won_has_the_bounds_of_its_coming(connec
         assert won["data"]["observed"]["not_before"] == created["data"]["observed"]["not_before"]
         assert won["data"]["observed"]["not_after"] > created["data"]["observed"]["not_after"]
         assert readings(sim) - before <= 2  # to tell, and to learn the status
-        assert not watched.desk.urgent
+        assert not watched.session.urgent

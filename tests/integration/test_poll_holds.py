@@ -112,7 +112,7 @@ async def test_an_operator_releases_a_hold(connection: Connection, figures: Call
             sim.orders.archive(record)
         await watched.sweep()
         assert [suffix for suffix, _ in await objects(watched)] == ["held"]
-        watched.desk.memory.lists["opportunity"].released = True
+        watched.session.memory.lists["opportunity"].released = True
         for _ in range(3):
             await watched.sweep()
         told = await objects(watched)
@@ -186,8 +186,10 @@ async def test_another_accounts_token_holds_everything_before_its_first_commit(
     async with drum(connection, records=listed) as (sim, watched):
         await watched.events()
         sim.worlds.append(other_account())
-        before = {kind: await watched.desk.snapshots.listed_ids(kind) for kind in ("opportunity", "project")}
-        upstream: Any = watched.desk.source
+        before = {
+            kind: await watched.session.snapshots.listed_ids(kind) for kind in ("opportunity", "project")
+        }
+        upstream: Any = watched.session.source
         right = upstream._upstream._client.headers["authorization"]
         upstream._upstream._client.headers["authorization"] = "Bearer other_token"
         for _ in range(3):
@@ -195,7 +197,9 @@ async def test_another_accounts_token_holds_everything_before_its_first_commit(
             assert not any(swept.complete for swept in told)
             await watched.restart()
         assert [suffix for suffix, _ in await objects(watched)] == ["held", "held"]
-        after = {kind: await watched.desk.snapshots.listed_ids(kind) for kind in ("opportunity", "project")}
+        after = {
+            kind: await watched.session.snapshots.listed_ids(kind) for kind in ("opportunity", "project")
+        }
         assert after == before
         upstream._upstream._client.headers["authorization"] = right
         await watched.sweep()
@@ -223,7 +227,7 @@ async def test_an_empty_list_and_ids_that_give_no_answer_prove_no_other_account(
         swept = await watched.poll.sweep("opportunity")
         assert (swept.complete, "no known id gave an answer" in swept.reason) == (False, True)
         assert await objects(watched) == []
-        assert not watched.desk.memory.lists["opportunity"].strange
+        assert not watched.session.memory.lists["opportunity"].strange
 
 
 async def test_an_operator_may_say_that_the_other_account_is_meant(connection: Connection) -> None:
@@ -231,10 +235,10 @@ async def test_an_operator_may_say_that_the_other_account_is_meant(connection: C
     async with drum(connection, records=60) as (sim, watched):
         await watched.events()
         sim.worlds.append(other_account())
-        upstream: Any = watched.desk.source
+        upstream: Any = watched.session.source
         upstream._upstream._client.headers["authorization"] = "Bearer other_token"
         await watched.sweep()
-        for mine in watched.desk.memory.lists.values():
+        for mine in watched.session.memory.lists.values():
             mine.released = True
         for _ in range(4):
             await watched.sweep()

@@ -57,7 +57,7 @@ async def test_what_is_back_after_its_tombstone_was_shrunk_is_restored_too(conne
         await watched.cycle()
         sim.orders.archive(101)
         await two_sweeps(watched)
-        watched.desk.now = lambda now=watched.desk.now: now() + 31 * 86_400
+        watched.session.now = lambda now=watched.session.now: now() + 31 * 86_400
         for _ in range(8):
             await watched.sweep()
         small, child = await watched.known("opportunity/101"), await watched.known(made.subject)
@@ -91,7 +91,7 @@ async def test_a_deliverable_that_moved_lives_on_when_its_old_parent_is_shrunk(
         await watched.details(["opportunity/102"])
         sim.orders.archive(101)
         await two_sweeps(watched)
-        watched.desk.now = lambda now=watched.desk.now: now() + 31 * 86_400
+        watched.session.now = lambda now=watched.session.now: now() + 31 * 86_400
         for _ in range(8):
             await watched.sweep()
         small, child = await watched.known("opportunity/101"), await watched.known(made.subject)
@@ -261,7 +261,7 @@ async def test_an_operator_who_names_statuses_later_makes_no_wins_of_old_deals(
         sim.orders.set_status(101, 3)
         await watched.cycle()
         await watched.events()
-        source: Any = watched.desk.source
+        source: Any = watched.session.source
         source._account = replace(source._account, won_statuses=frozenset({"Negotiation"}))
         await watched.restart()
         assert await watched.cycle() == []
@@ -382,13 +382,13 @@ async def test_a_deal_that_came_back_with_the_date_of_its_win_is_open(
         await watched.sweep()
         await watched.sweep()
         await watched.events()
-        watched.desk.memory.meanings.pop("3", None)
+        watched.session.memory.meanings.pop("3", None)
         sim.orders.set_status(101, 3)
         sim.world.row(101).values["deal_won_date"] = "2025-11-03"
         sim.world.touch(101)
         await watched.cycle_quietly()
         assert await watched.told() == [("drum.opportunity.status_changed", "opportunity/101")]
-        assert watched.desk.memory.meanings.get("3") != "won"
+        assert watched.session.memory.meanings.get("3") != "won"
         sim.orders.convert(101)
         await watched.sweep()
         assert [type_.rpartition(".")[2] for type_, _ in await watched.told()] == ["won", "created"]

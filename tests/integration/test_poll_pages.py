@@ -43,7 +43,7 @@ async def test_a_list_that_shows_an_id_twice_is_read_again_before_anybody_is_ask
     """One that slid from the last page to the first, which was read already, is no suspect."""
     async with drum(connection, records=30, items_cap=5, sort="updated", headers=headers) as (sim, watched):
         await watched.events()
-        pages = watched.desk.source.pages("opportunity", size=500, ticket=FreeTicket())
+        pages = watched.session.source.pages("opportunity", size=500, ticket=FreeTicket())
         last = int([page async for page in pages][-1].ids[-1])
 
         async def touch(request: Any) -> None:

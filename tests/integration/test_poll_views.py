@@ -241,7 +241,7 @@ async def test_what_details_notice_one_by_one_was_last_seen_by_one_of_them(conne
         await watched.events()
         sim.set(hidden_keys=("invoicing_structure",))
         hidden_at, told = time.time(), list[dict[str, Any]]()
-        for record in sorted(await watched.desk.snapshots.listed_ids("opportunity"))[:DETAILS]:
+        for record in sorted(await watched.session.snapshots.listed_ids("opportunity"))[:DETAILS]:
             await watched.sweep()
             await watched.details([f"opportunity/{record}"])
             await watched.sweep()

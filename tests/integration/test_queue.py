@@ -8,7 +8,7 @@ from poller.model import fields_of
 from poller.store.connection import Connection
 from poller.store.keys import Keys
 from poller.store.letters import EndpointState, Meta
-from poller.store.operators import Office
+from poller.store.operators import EndpointAdmin
 from poller.store.queue import ABANDONED_AFTER_S, KEPT_DEAD_S, Outcome, Place, Queue, Recovery
 
 META = Meta(id="evt_1", type="drum.task.added", subject="task/1", time="", attempts=3, first=1.5)
@@ -42,7 +42,7 @@ async def test_the_same_batch_counts_once(queue: Queue, connection: Connection, 
     """A settlement whose reply was lost is sent again: its counters do not rise twice."""
     for batch in ("b1", "b1", "b2"):
         await settle(queue, Outcome("done", "3-0"), batch=batch, counts={"delivered": 1})
-    assert (await Office(connection, keys).counts("hook", "acme")).delivered == 2
+    assert (await EndpointAdmin(connection, keys).counts("hook", "acme")).delivered == 2
 
 
 async def test_nothing_is_written_under_an_old_fence(
@@ -90,7 +90,7 @@ async def test_dead_letters_are_buried_after_14_days(
     )
     assert await queue.sweep("acme", now=NOW + KEPT_DEAD_S - 1) == 0
     assert await queue.sweep("acme", now=NOW + KEPT_DEAD_S + 1) == 1
-    assert [each.place for each in await Office(connection, keys).dead("hook", "acme")] == ["2-0"]
+    assert [each.place for each in await EndpointAdmin(connection, keys).dead("hook", "acme")] == ["2-0"]
     assert sorted(await connection.commands.hkeys(keys.tries("acme", "hook"))) == [b"2-0", b"3-0"]
 
 
@@ -132,7 +132,7 @@ async def test_an_order_is_not_overwritten_by_what_was_decided_before_it(
 ) -> None:
     """What an operator asks between reading and saving is read first."""
     orders = await queue.orders()
-    await Office(connection, keys).disable("hook")
+    await EndpointAdmin(connection, keys).disable("hook")
     assert not await queue.save(EndpointState(failures=1), [], turn=orders.turn)
     orders = await queue.orders()
     assert (orders.want, orders.turn, orders.state.failures) == ("disabled", 1, 0)
@@ -144,10 +144,10 @@ async def test_a_newer_order_to_recover_stands(queue: Queue, connection: Connect
     """Who is at an earlier one notes how far it is, or that it is done: that wipes no order given since."""
     await connection.commands.xadd(keys.events("acme"), dict(fields_of(event(1))))
     await queue.open("acme", start="oldest")
-    office = Office(connection, keys)
-    await office.recover_since("hook", ["acme"], since=1.0)
+    admin = EndpointAdmin(connection, keys)
+    await admin.recover_since("hook", ["acme"], since=1.0)
     first = await queue.recovery("acme")
-    await office.recover_since("hook", ["acme"], since=0.5)
+    await admin.recover_since("hook", ["acme"], since=0.5)
     second = await queue.recovery("acme")
     await queue.replay("acme", [], asked=first, after="", upto="")
     assert await queue.recovery("acme") == second

@@ -54,7 +54,7 @@ async def told(watched: Watched) -> list[tuple[str, str]]:
 
 def whole(watched: Watched) -> None:
     """The next reading is whole."""
-    watched.desk.memory.lists["opportunity"].whole_at = 0.0
+    watched.session.memory.lists["opportunity"].whole_at = 0.0
 
 
 def asked(sim: Any, path: str) -> list[dict[str, list[str]]]:
@@ -120,7 +120,7 @@ async def test_a_token_of_another_organization_says_nothing(connection: Connecti
             row.updated_ms = other.stamp()
             other.touch([row.id])
             assert await told(watched) == [("poller.source.held", "source/acme")]
-            watched.desk.trusted = True
+            watched.session.trusted = True
             (swept,) = await watched.sweep()
             assert "is of" in swept.reason
             assert await watched.events() == []
@@ -410,7 +410,7 @@ async def test_the_bounds_hold_what_only_a_whole_reading_shows(connection: Conne
     """A change that moves no date lies between two whole readings, whatever was read in between."""
     async with watched_close(connection, quiet=frozenset({"custom"})) as (sim, watched):
         (entry,) = sim.orders.update(EXAMPLE, **{"custom.cf_source": "fair"})
-        watched.desk.last_seen["opportunity"].clear()
+        watched.session.last_seen["opportunity"].clear()
         assert await told(watched) == []
         whole(watched)
         (event,) = await swept(watched)
@@ -495,15 +495,15 @@ async def test_many_made_in_one_moment(connection: Connection, ties: str) -> Non
         made = [sim.orders.create(value=number)[0].subject for number in range(15)]
         await told(watched)
         await told(watched)
-        listed = await watched.desk.snapshots.listed_ids("opportunity")
+        listed = await watched.session.snapshots.listed_ids("opportunity")
         assert {f"opportunity/{record}" for record in listed} >= set(made)
 
 
 async def test_the_cursor_follows_the_servers_clock(connection: Connection) -> None:
     """Where nothing happens for long, what happened last is not read again for ever."""
     async with watched_close(connection, records=30) as (_, watched):
-        cursor = watched.desk.memory.lists["opportunity"].cursor.partition(" ")[0]
-        latest = max(watched.desk.last_seen["opportunity"].values())
+        cursor = watched.session.memory.lists["opportunity"].cursor.partition(" ")[0]
+        latest = max(watched.session.last_seen["opportunity"].values())
         assert abs(close.unix_us(cursor) / 1e6 - latest) < 5
 
 

@@ -18,8 +18,8 @@ from poller.store.budget import Budget
 from poller.store.connection import Connection
 from poller.store.keys import Keys
 from poller.watch.diff import compare
+from poller.watch.limiter import RateLimiter
 from poller.watch.limits import date_of
-from poller.watch.purse import Purse
 from poller.watch.sources import pipedrive, pipedrive_names
 from poller.watch.sources.base import Missing, Reading
 from poller.watch.sources.pipedrive_records import KINDS
@@ -283,7 +283,7 @@ async def test_a_whole_reading_that_takes_long_is_made_less_often(fakestore: Con
         sim.between(before=slowly)
         await watched.poll.sweep("deal")
         sim.between()
-        took_s = watched.desk.memory.lists["deal"].whole_s
+        took_s = watched.session.memory.lists["deal"].whole_s
         assert took_s > 1500
         for ahead_s, whole in ((HOUR_S - took_s, False), (took_s, False), (4 * took_s, True)):
             clock.ahead_s += ahead_s
@@ -351,7 +351,7 @@ async def test_many_deals_purged_at_once_hold_nothing_up(fakestore: Connection) 
         sim.requests.clear()
         await watched.sweep()
         assert await watched.events() == []
-        assert len(await watched.desk.snapshots.listed_ids("deal")) == 20
+        assert len(await watched.session.snapshots.listed_ids("deal")) == 20
         assert not [each for each in sim.requests if each.path.rpartition("/")[2].isdigit()]
 
 
@@ -359,7 +359,7 @@ async def test_many_deals_purged_at_once_hold_nothing_up(fakestore: Connection) 
 async def test_a_deleted_record_is_missing_by_its_id(deleted: str, fakestore: Connection) -> None:
     """Whatever the id of a deleted deal answers, it says the same."""
     async with company(fakestore, deleted_by_id=deleted) as (sim, watched, _):
-        source, deal = watched.desk.source, open_deal(sim)
+        source, deal = watched.session.source, open_deal(sim)
         assert isinstance(await source.read("deal", str(deal), ticket=FreeTicket()), Reading)
         sim.orders.delete(deal)
         assert isinstance(await source.read("deal", str(deal), ticket=FreeTicket()), Missing)
@@ -396,7 +396,7 @@ async def test_another_companys_token_holds_everything_before_its_first_commit(f
             for _ in range(2):
                 assert [each.complete for each in await watched.sweep()] == [False, False]
             assert types(await watched.events()) == ["poller.source.held"] * 2
-            assert not watched.desk.trusted
+            assert not watched.session.trusted
         async with watching(fakestore, Keys(), token=sim.token, **about) as watched:
             await watched.events()
             sim.orders.win(open_deal(sim))
@@ -475,8 +475,8 @@ async def test_names_that_may_not_be_read_hold_nothing_up(fakestore: Connection)
         sim.orders.use_oauth()
         sim.orders.grant(["deals:read", "projects:read"])
         upstream = Upstream(base_url=sim.url, auth={"authorization": f"Bearer {sim.token}"})
-        watched.desk.source._upstream = upstream
-        watched.desk.source._names = pipedrive_names.Names(upstream)
+        watched.session.source._upstream = upstream
+        watched.session.source._names = pipedrive_names.Names(upstream)
         await watched.sweep()
         await watched.events()
         sim.orders.win(open_deal(sim))
@@ -497,7 +497,7 @@ async def test_many_unknown_names_wait_until_the_rows_were_read(
         asked = [each.path for each in sim.requests]
         assert asked.index("/api/v2/organizations") > asked.index("/api/v2/deals/archived")
         used = {row.values["org_id"] for row in sim.world.live("deal")}
-        assert {f"organization/{each}" for each in used} <= watched.desk.memory.names.keys()
+        assert {f"organization/{each}" for each in used} <= watched.session.memory.names.keys()
 
 
 # --- projects ---------------------------------------------------------------------------------------
@@ -676,10 +676,10 @@ async def test_requests_are_charged_by_what_they_cost(fakestore: Connection) -> 
     """20 tokens for the archived deals, 10 for the others, 1 by id: all of it from the host's budget."""
     async with company(fakestore) as (sim, watched, _):
         budget = Budget(fakestore, Keys(), host="h", egress="e", limit=1000, window_s=300)
-        watched.desk.purse = Purse(budget, host="h", limit=1000, window_s=300, timeout_s=2)
+        watched.session.limiter = RateLimiter(budget, host="h", limit=1000, window_s=300, timeout_s=2)
         charges = len(sim.world.meter.charges)
         told = await watched.poll.sweep("deal")
-        assert isinstance(await watched.desk.read("deal", str(open_deal(sim))), Reading)
+        assert isinstance(await watched.session.read("deal", str(open_deal(sim))), Reading)
         spent = sum(charge.cost for charge in list(sim.world.meter.charges)[charges:])
         assert told.cost == 30
         assert spent == 31
@@ -692,6 +692,6 @@ async def test_a_budget_below_one_request_is_a_settings_error(fakestore: Connect
     """It could never be sent, and says what to raise."""
     async with company(fakestore) as (_, watched, _clock):
         budget = Budget(fakestore, Keys(), host="h", egress="e", limit=15, window_s=300)
-        watched.desk.purse = Purse(budget, host="h", limit=15, window_s=300, timeout_s=2)
+        watched.session.limiter = RateLimiter(budget, host="h", limit=15, window_s=300, timeout_s=2)
         with pytest.raises(SettingsError, match="raise `budget` to 20"):
             await watched.poll.sweep("deal")

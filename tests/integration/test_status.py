@@ -17,7 +17,7 @@ from poller.store.connection import Connection
 from poller.store.keys import Keys
 from poller.store.leases import Leases, Replicas, living
 from poller.store.snapshots import Commit, Snapshots
-from poller.watch.ledger import ListMemory, Memory
+from poller.watch.batch import ListMemory, Memory
 from poller.web.needs import needs
 from poller.web.words import source_sentence
 

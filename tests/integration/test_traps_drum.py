@@ -264,7 +264,7 @@ async def test_trap_14_lost_is_learned_from_the_dates_of_the_detail_view(connect
         assert event["type"] == "drum.opportunity.lost"
         assert event["data"]["object"]["deal_lost_date"]
         assert event["data"]["previous"]["deal_lost_date"] is None
-        assert watched.desk.memory.meanings["8"] == "lost"
+        assert watched.session.memory.meanings["8"] == "lost"
 
 
 async def test_trap_14_an_operator_may_name_the_statuses(connection: Connection) -> None:

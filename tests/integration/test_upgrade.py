@@ -92,7 +92,7 @@ async def test_values_read_otherwise_are_re_based_in_silence(connection: Connect
         assert after is not None
         assert (after.row, after.detail, after.revision) == (before.row, before.detail, before.revision)
         assert int(await connection.commands.hget(Keys().head("acme"), "state")) == STATE_VERSION  # type: ignore[misc]
-        assert not any(mine.recheck for mine in watched.desk.memory.lists.values())
+        assert not any(mine.recheck for mine in watched.session.memory.lists.values())
 
 
 async def test_after_the_re_base_every_change_is_told_again(connection: Connection) -> None:
@@ -152,7 +152,7 @@ async def test_a_new_source_and_an_empty_state_are_not_re_based(connection: Conn
     """There is nothing that anybody read otherwise."""
     async with drum(connection, world=World()) as (_, watched):
         await watched.restart()
-        assert watched.desk.memory.rebased_at == 0.0
+        assert watched.session.memory.rebased_at == 0.0
 
 
 async def test_an_older_poller_refuses_newer_state_and_writes_nothing(connection: Connection) -> None:

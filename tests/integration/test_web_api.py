@@ -23,7 +23,7 @@ from poller.model import loads
 from poller.store import snapshots
 from poller.store.connection import Connection
 from poller.store.letters import Meta, record
-from poller.store.operators import Office
+from poller.store.operators import EndpointAdmin
 from poller.watch.events import Known, kept
 from poller.web.actions import Actions
 from poller.web.api import OPERATIONS, document
@@ -256,10 +256,10 @@ async def test_resend_recover_enable_disable(connection: Connection) -> None:
     """Orders to an endpoint are left for whoever serves it, and tell how many events they touch."""
     async with site(connection) as here:
         places = await here.publish(event(1, type="drum.opportunity.won"), event(2))
-        office = Office(connection, here.keys)
+        admin = EndpointAdmin(connection, here.keys)
         sent = await here.post("/api/webhooks/billing/resend", {"event": f"evt_{1:040x}"})
         assert (sent.status_code, sent.json()["touches"]) == (200, 1)
-        assert (await office.counts("billing", "acme")).waiting == 1
+        assert (await admin.counts("billing", "acme")).waiting == 1
         by_place = await here.post("/api/webhooks/billing/resend", {"event": places[1], "source": "acme"})
         assert by_place.status_code == 200
         assert (await here.post("/api/webhooks/billing/resend", {"event": "evt_0"})).status_code == 404
@@ -282,9 +282,9 @@ async def test_resend_recover_enable_disable(connection: Connection) -> None:
         ):
             assert (await here.post("/api/webhooks/billing/recover", wrong)).status_code == 422, wrong
         assert (await here.post("/api/webhooks/billing/disable")).status_code == 200
-        assert (await office.state("billing")).disabled == "operator"
+        assert (await admin.state("billing")).disabled == "operator"
         assert (await here.post("/api/webhooks/billing/enable", {"from": "now"})).status_code == 200
-        assert (await office.state("billing")).disabled == ""
+        assert (await admin.state("billing")).disabled == ""
 
 
 async def test_an_event_to_resend_is_looked_for_in_bounded_time(
@@ -313,7 +313,7 @@ async def test_what_is_resent_is_due_now_whoever_asks(connection: Connection, ah
     """By the server's clock: one who asks from a machine whose clock is minutes ahead delays nothing."""
     async with site(connection) as here:
         (place,) = await here.publish(event(1))
-        actions = Actions(here.web.house, now=lambda: time.time() + ahead_s)
+        actions = Actions(here.web.context, now=lambda: time.time() + ahead_s)
         await (await actions.resend("billing", place)).perform()
         due = await connection.commands.zscore(here.keys.waiting("acme", "billing"), place)
         assert due == pytest.approx(time.time(), abs=10)

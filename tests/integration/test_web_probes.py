@@ -382,8 +382,8 @@ async def test_no_secret_is_shown(fakestore: Connection) -> None:
         for path in (*PATHS, "/metrics", "/webhooks/billing/test", "/api/webhooks", "/asyncapi.json"):
             said = await here.get(path, authorization=f"Bearer {TOKEN}")
             assert not [secret for secret in secrets[:2] + secrets[3:] if secret in said.text], path
-        assert TOKEN not in repr(here.web.house)
-        assert "drum-secret" not in repr(here.web.house)
+        assert TOKEN not in repr(here.web.context)
+        assert "drum-secret" not in repr(here.web.context)
 
 
 async def test_slow_redis_is_told_within_five_seconds(

@@ -14,13 +14,13 @@ from poller.store.connection import Connection
 from poller.store.keys import Keys
 from poller.store.leases import Leases
 from poller.store.snapshots import Snapshots
-from poller.watch.credit import Demand
-from poller.watch.desk import Desk, Manner
 from poller.watch.driver import Driver, Plan
+from poller.watch.limiter import RateLimiter
 from poller.watch.poll import Swept
-from poller.watch.purse import Purse
+from poller.watch.session import Manner, SourceSession
 from poller.watch.sources import SOURCES
 from poller.watch.sources.base import Account
+from poller.watch.token_bucket import Demand
 from poller.watch.upstream import Upstream
 
 
@@ -33,7 +33,7 @@ async def alone(_mine: Demand, per_s: float) -> float:
 class Driven:
     """A driver at work, and what can be seen of it."""
 
-    desk: Desk
+    session: SourceSession
     driver: Driver
     connection: Connection
     keys: Keys
@@ -62,7 +62,7 @@ class Driven:
     async def told(self) -> list[dict[str, Any]]:
         """All events so far, as decoded CloudEvents."""
         redis: Any = self.connection.commands
-        found = await redis.xrange(self.keys.events(self.desk.source.name))
+        found = await redis.xrange(self.keys.events(self.session.source.name))
         return [loads(fields[b"event"]) for _, fields in found]
 
     async def events(self) -> list[str]:
@@ -95,13 +95,13 @@ async def driving(
     budget = Budget(
         connection, keys, host="sim", egress="default", limit=limit, window_s=window_s, source=name
     )
-    purse = Purse(budget, host="sim", limit=limit, window_s=window_s, timeout_s=5.0)
-    desk = Desk(
+    limiter = RateLimiter(budget, host="sim", limit=limit, window_s=window_s, timeout_s=5.0)
+    session = SourceSession(
         source=source,
         source_kind=sim.kind,
         snapshots=snapshots,
         memory=await snapshots.open(),
-        purse=purse,
+        limiter=limiter,
         manner=Manner(**manner),
     )
     stop, due = asyncio.Event(), asyncio.Event()
@@ -116,9 +116,11 @@ async def driving(
         reports.append(told)
 
     plan = Plan(every_s=every_s, max_age_s=max_age_s, part=alone)
-    driver = Driver(desk, purse=purse, plan=plan, due=due, asked=take, report=report, swept=swept.append)
+    driver = Driver(
+        session, limiter=limiter, plan=plan, due=due, asked=take, report=report, swept=swept.append
+    )
     task = asyncio.create_task(driver.run(stop))
-    driven = Driven(desk, driver, connection, keys, stop, due, task, swept, reports, asked)
+    driven = Driven(session, driver, connection, keys, stop, due, task, swept, reports, asked)
     try:
         yield driven
     finally:

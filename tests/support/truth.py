@@ -174,7 +174,7 @@ async def ended(
     # A deal that was won before it left its list says no more of itself when it does.
     told_of = [event for event in score.events if not event["subject"].startswith("source/")]
     found += [each for each in broken(told_of, start) if "project_type was" not in each]
-    end = account(sim, details=watched.desk.manner.details)
+    end = account(sim, details=watched.session.manner.details)
     told = {**start}
     for event in score.events:
         told[event["subject"]] = {**told.get(event["subject"], {}), **event["data"]["object"]}
@@ -236,14 +236,14 @@ async def settle(watched: Watched, sim: Any, start: int, *, cycles: int, score: 
 def watched_for(watched: Watched, sim: Any, start: int) -> list[Any]:
     """What happened since then, of what is watched: with details = false not what only the detail shows."""
     entries: list[Any] = list(sim.log.since(start))
-    return [each for each in entries if watched.desk.manner.details or each.views != "detail"]
+    return [each for each in entries if watched.session.manner.details or each.views != "detail"]
 
 
 async def cycle(watched: Watched, subjects: list[str] | None = None) -> None:
     """Sweep every list, then read these records by id, or every listed one; or those still to be judged."""
     await watched.sweep()
-    if not watched.desk.manner.details:
-        subjects = ["/".join(each) for each in watched.desk.urgent]
+    if not watched.session.manner.details:
+        subjects = ["/".join(each) for each in watched.session.urgent]
     await watched.details(subjects)
 
 

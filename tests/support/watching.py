@@ -12,9 +12,9 @@ from poller.store.connection import Connection
 from poller.store.keys import Keys
 from poller.store.leases import Leases
 from poller.store.snapshots import Snapshots
-from poller.watch.desk import Desk, Manner
 from poller.watch.events import Known, known_of
 from poller.watch.poll import Poll, Swept
+from poller.watch.session import Manner, SourceSession
 from poller.watch.sources import SOURCES
 from poller.watch.sources.base import Account
 from poller.watch.upstream import Upstream
@@ -59,10 +59,15 @@ class Watched:
     """A source, and what came of watching it."""
 
     def __init__(
-        self, desk: Desk, connection: Connection, keys: Keys, name: str, anew: Callable[[], Awaitable[Desk]]
+        self,
+        session: SourceSession,
+        connection: Connection,
+        keys: Keys,
+        name: str,
+        anew: Callable[[], Awaitable[SourceSession]],
     ) -> None:
-        self.desk = desk
-        self.poll = Poll(desk)
+        self.session = session
+        self.poll = Poll(session)
         self._anew = anew
         self._redis: Any = connection.commands
         self._keys = keys
@@ -72,7 +77,7 @@ class Watched:
     async def sweep(self) -> list[Swept]:
         """Sweep every list once."""
         told = []
-        for kind in self.desk.source.lists:
+        for kind in self.session.source.lists:
             with suppress(Limited):
                 told.append(await self.poll.sweep(kind))
         return told
@@ -82,9 +87,9 @@ class Watched:
         if subjects is None:
             subjects = [
                 f"{kind}/{record_id}"
-                for kind in self.desk.source.lists
-                if self.desk.source.kinds[kind].detailed
-                for record_id in sorted(await self.desk.snapshots.listed_ids(kind))
+                for kind in self.session.source.lists
+                if self.session.source.kinds[kind].detailed
+                for record_id in sorted(await self.session.snapshots.listed_ids(kind))
             ]
         for subject in subjects:
             kind, _, record_id = subject.partition("/")
@@ -115,13 +120,13 @@ class Watched:
 
     async def restart(self) -> None:
         """Forget everything but what Redis keeps, as after a crash."""
-        self.desk = await self._anew()
-        self.poll = Poll(self.desk)
+        self.session = await self._anew()
+        self.poll = Poll(self.session)
 
     async def known(self, subject: str) -> Known | None:
         """What is kept of a record."""
         kind, _, record_id = subject.partition("/")
-        return known_of((await self.desk.snapshots.records(kind, [record_id])).get(record_id))
+        return known_of((await self.session.snapshots.records(kind, [record_id])).get(record_id))
 
 
 @asynccontextmanager
@@ -146,14 +151,14 @@ async def watching(
     upstream = Upstream(base_url=url, auth=made.auth(token), timeout_s=timeout_s, now=now)
     source = made(Account(name=name, base_url=url, **(account or {})), upstream)
 
-    async def anew() -> Desk:
+    async def anew() -> SourceSession:
         snapshots = Snapshots(connection, keys, name, fence=fence)
-        return Desk(
+        return SourceSession(
             source=source,
             source_kind=kind,
             snapshots=snapshots,
             memory=await snapshots.open(),
-            purse=FreePurse(),
+            limiter=FreePurse(),
             manner=Manner(**manner),
             now=now,
         )

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 from hookside import SECRET
 
-from poller.app.front import house_of
+from poller.app.front import context_of
 from poller.config import Settings
 from poller.deliver.signing import encode_secret
 from poller.model import Event, fields_of, rfc3339
@@ -95,8 +95,8 @@ async def site(connection: Connection, settings: Settings | None = None) -> Asyn
     settings = settings or settings_of()
     keys = Keys(settings.redis.prefix)
     here: list[Site] = []
-    house = house_of(settings, connection, keys, pulse=lambda: here[0].pulse)
-    web = Web(house, stopping=lambda: here[0].stopping)
+    context = context_of(settings, connection, keys, pulse=lambda: here[0].pulse)
+    web = Web(context, stopping=lambda: here[0].stopping)
     host = settings.web.host if settings.web.host != "0.0.0.0" else "127.0.0.1"
     listener = listen(settings.web.host, 0)
     port = listener.sock.getsockname()[1]

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from poller.errors import Limited
 from poller.store.budget import Budget, Class, Grant, Wait
 
-from .credit import FREE_SHARE, Credit
 from .limits import Pause
+from .token_bucket import FREE_SHARE, TokenBucket
 
 PAGE_S = 0.5
 """What a page usually takes; a sweep that is slower pays anew, its old charges count on."""
@@ -24,10 +24,10 @@ class Ticket:
     """Charges that are paid; each request uses one up."""
 
     def __init__(
-        self, purse: "Purse", purpose: Class, grant: Grant, deadline: float, *, worth: int = 1
+        self, limiter: "RateLimiter", purpose: Class, grant: Grant, deadline: float, *, worth: int = 1
     ) -> None:
         """Each charge of the grant is `worth` so many units."""
-        self._purse = purse
+        self._limiter = limiter
         self._purpose: Class = purpose
         self._grant, self._deadline = grant, deadline
         self._worth = worth
@@ -39,17 +39,17 @@ class Ticket:
 
     async def use(self, cost: int = 1) -> None:
         """Take charges for one request of `cost` units before it is sent, paying where too few are left."""
-        late = self._purse.clock() + self._purse.timeout_s > self._deadline
+        late = self._limiter.clock() + self._limiter.timeout_s > self._deadline
         needed = -(-cost // self._worth)
         if self._used + needed > len(self._grant) or late:
             await self.close()
-            again = await self._purse.ticket(self._purpose, 1, worth=cost)
+            again = await self._limiter.ticket(self._purpose, 1, worth=cost)
             self._grant, self._deadline, self._worth, self._used = again._grant, again._deadline, cost, 0
             needed = 1
         self._last = range(self._used, self._used + needed)
         self._used += needed
         self.spent += cost
-        self._sent_at = self._purse.clock()
+        self._sent_at = self._limiter.clock()
 
     async def answered(self) -> None:
         """The last request was answered: it counts for one window from now.
@@ -59,15 +59,15 @@ class Ticket:
         Raises:
             Limited: the host refused somebody meanwhile: send no more.
         """
-        self._purse.note_answer(self._purse.clock() - self._sent_at)
-        wait_s = await self._purse.budget.settle(self._grant, *self._last)
+        self._limiter.note_answer(self._limiter.clock() - self._sent_at)
+        wait_s = await self._limiter.budget.settle(self._grant, *self._last)
         if wait_s > 0:
-            msg = f"{self._purse.host} asks to be left alone for {wait_s:.0f} s"
+            msg = f"{self._limiter.host} asks to be left alone for {wait_s:.0f} s"
             raise Limited(msg, retry_after=wait_s)
 
     async def refused(self, pause: Pause, status: int) -> float:
         """The host refused this request: block it for everybody; the seconds for which."""
-        return await self._purse.budget.refuse(
+        return await self._limiter.budget.refuse(
             status=status,
             retry_after_s=pause.retry_after_s,
             server_date=pause.server_date,
@@ -77,17 +77,17 @@ class Ticket:
     async def welcomed(self) -> None:
         """The host answered and did not refuse: if this was the probe, it is open again."""
         if self._grant.probe:
-            await self._purse.budget.relax(self._grant)
+            await self._limiter.budget.relax(self._grant)
 
     async def close(self) -> None:
         """No more will be sent on this ticket: what is left of it counts for one window from now."""
         unused = range(self._used, len(self._grant))
         self._used = len(self._grant)
         if unused:
-            await self._purse.budget.settle(self._grant, *unused)
+            await self._limiter.budget.settle(self._grant, *unused)
 
 
-class Purse:
+class RateLimiter:
     """Where one source pays."""
 
     def __init__(
@@ -108,7 +108,7 @@ class Purse:
         """Once it is set, nobody waits here any more."""
         self.cautious = False
         """Pay for one request at a time: the host fails, and a sweep's charges would be for nothing."""
-        self.credit = Credit(per_s=limit * FREE_SHARE / window_s, now=clock())
+        self.credit = TokenBucket(per_s=limit * FREE_SHARE / window_s, now=clock())
         self._limit = limit
         self._window_s = window_s
         self._spent: deque[tuple[float, Class, int]] = deque()

@@ -4,9 +4,9 @@ from typing import Any
 
 import msgspec
 
-from .desk import Desk
 from .pacing import Round, Subject
 from .poll import Swept
+from .session import SourceSession
 
 READ_AT_ONCE = 500
 """Records whose age is read between two requests."""
@@ -24,18 +24,18 @@ _age = msgspec.json.Decoder(_Age)
 _UNKNOWN = _Age()
 
 
-class Roster:
+class DetailQueue:
     """Keeps a round of records equal to what is listed."""
 
-    def __init__(self, desk: Desk, round_: Round) -> None:
-        self._desk = desk
+    def __init__(self, session: SourceSession, round_: Round) -> None:
+        self._session = session
         self._round = round_
         self._waiting: list[Subject] | None = None
         self._ages: dict[Subject, _Age] = {}
         self._filled = False
         self._anew = False
         self._looked_at: dict[str, float] = {}
-        desk.past = lambda kind, record_id: round_.past((kind, record_id))
+        session.past = lambda kind, record_id: round_.past((kind, record_id))
 
     def forget(self) -> None:
         """Read every record again as if its age were not known."""
@@ -45,7 +45,7 @@ class Roster:
 
     async def fill(self, per_s: float) -> bool:
         """Take in some more of the listed records; False when all are. At `per_s` a round takes its time."""
-        if self._filled or not self._desk.manner.details:
+        if self._filled or not self._session.manner.details:
             return False
         if self._waiting is None:
             self._ages, self._waiting = {}, await self._listed()
@@ -56,42 +56,42 @@ class Roster:
             ago_s = max(self._round.every_s, len(self._ages) / max(per_s, 1e-3))
             read_at = {each: 0.0 if self._anew else age.detail_at for each, age in self._ages.items()}
             pasts = {each: (age.changes, age.watched_s) for each, age in self._ages.items()}
-            self._round.load(read_at, pasts=pasts, unread_at=self._desk.now() - ago_s)
+            self._round.load(read_at, pasts=pasts, unread_at=self._session.now() - ago_s)
             self._filled, self._anew, self._ages = True, False, {}
         return True
 
     async def _listed(self) -> list[Subject]:
-        desk = self._desk
+        session = self._session
         return [
             (kind, record_id)
-            for kind in desk.source.lists
-            if desk.source.kinds[kind].detailed
-            for record_id in sorted(await desk.snapshots.listed_ids(kind))
+            for kind in session.source.lists
+            if session.source.kinds[kind].detailed
+            for record_id in sorted(await session.snapshots.listed_ids(kind))
         ]
 
     async def _read_ages(self, subjects: list[Subject]) -> dict[Subject, _Age]:
         ages = dict.fromkeys(subjects, _UNKNOWN)
         for kind in {kind for kind, _ in subjects}:
             ids = [record_id for each, record_id in subjects if each == kind]
-            found = await self._desk.snapshots.records(kind, ids)
+            found = await self._session.snapshots.records(kind, ids)
             ages |= {(kind, record_id): _age.decode(data) for record_id, data in found.items()}
         return ages
 
     async def swept(self, told: Swept) -> None:
         """A list was read: take in what is new, drop what is gone."""
-        desk, kind = self._desk, told.kind
-        if not (self._filled and told.complete and desk.source.kinds[kind].detailed):
+        session, kind = self._session, told.kind
+        if not (self._filled and told.complete and session.source.kinds[kind].detailed):
             return
-        stale = desk.now() - self._looked_at.get(kind, 0.0) > LOOK_ANEW_S
+        stale = session.now() - self._looked_at.get(kind, 0.0) > LOOK_ANEW_S
         mine = {subject for subject in self._round if subject[0] == kind} if told.events or stale else None
         if mine is None:
             return
-        self._looked_at[kind] = desk.now()
-        listed = {(kind, record_id) for record_id in await desk.snapshots.listed_ids(kind)}
+        self._looked_at[kind] = session.now()
+        listed = {(kind, record_id) for record_id in await session.snapshots.listed_ids(kind)}
         for subject in mine - listed:
             self._round.drop(subject)
         for subject in listed - mine:
-            self._round.add(subject, now=desk.now())
+            self._round.add(subject, now=session.now())
 
     def told(self) -> dict[str, Any]:
         """How many records there are, how many were never read, and when the oldest was (Unix seconds)."""

@@ -112,7 +112,7 @@ def remembered(memory: Mapping[str, bytes], lists: tuple[str, ...]) -> Memory:
     return found
 
 
-class Ledger:
+class WriteBatch:
     """One commit while it is being written."""
 
     def __init__(self, source: str, kind: str, *, detected_at: float) -> None:
@@ -130,7 +130,7 @@ class Ledger:
         """Begin anew after a part was committed."""
         self.prints, self.records, self.events = {}, {}, []
 
-    def join(self, other: "Ledger") -> None:
+    def join(self, other: "WriteBatch") -> None:
         """Take in what was noted apart, after what stands here."""
         for mine, theirs in ((self.prints, other.prints), (self.records, other.records)):
             for kind, rows in theirs.items():

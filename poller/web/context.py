@@ -53,7 +53,7 @@ class Pulse:
 
 
 @dataclass(frozen=True, kw_only=True)
-class House:
+class WebContext:
     """Everything that pages, API and metrics show and touch."""
 
     door: Door

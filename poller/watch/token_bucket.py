@@ -12,7 +12,7 @@ LEAST_PART = 0.25
 """Of an even share: what a source is left however little it seems to need."""
 
 
-class Credit:
+class TokenBucket:
     """Requests that may be sent now. What goes first may overdraw it, and is made good by what follows."""
 
     def __init__(self, *, per_s: float, now: float) -> None:

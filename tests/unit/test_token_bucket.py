@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poller.watch.credit import LEAST_PART, SPARE, Credit, Demand, part_of, shares
+from poller.watch.token_bucket import LEAST_PART, SPARE, Demand, TokenBucket, part_of, shares
 
 demands = st.dictionaries(
     st.sampled_from(["a", "b", "c", "d", "e"]),
@@ -15,7 +15,7 @@ demands = st.dictionaries(
 
 def test_credit_grows_evenly_and_is_not_hoarded() -> None:
     """After an idle hour no more may be sent at once than the dearest sweep and a little."""
-    credit = Credit(per_s=0.5, now=0.0)
+    credit = TokenBucket(per_s=0.5, now=0.0)
     assert credit.wait_s(3, 0.0, dearest=3) == pytest.approx(6.0)
     assert credit.wait_s(3, 6.0, dearest=3) == 0.0
     assert credit.left(3600.0, dearest=3) == 3 + SPARE
@@ -23,7 +23,7 @@ def test_credit_grows_evenly_and_is_not_hoarded() -> None:
 
 def test_what_goes_first_may_overdraw_and_is_made_good() -> None:
     """An urgent reading waits for nothing; what comes after it waits for both."""
-    credit = Credit(per_s=1.0, now=0.0)
+    credit = TokenBucket(per_s=1.0, now=0.0)
     assert credit.wait_s(1, 0.0, dearest=1, overdraw=5) == 0.0
     for _ in range(5):
         credit.spend(1)
@@ -33,7 +33,7 @@ def test_what_goes_first_may_overdraw_and_is_made_good() -> None:
 
 def test_a_slower_pace_takes_nothing_back() -> None:
     """What was saved up stays, whatever the pace becomes."""
-    credit = Credit(per_s=1.0, now=0.0)
+    credit = TokenBucket(per_s=1.0, now=0.0)
     assert credit.left(3.0, dearest=5) == pytest.approx(3.0)
     credit.per_s = 0.0
     assert credit.left(9.0, dearest=5) == pytest.approx(3.0)
@@ -43,7 +43,7 @@ def test_a_slower_pace_takes_nothing_back() -> None:
 @given(st.lists(st.tuples(st.floats(0, 30), st.integers(0, 4)), max_size=60), st.floats(0.1, 3))
 def test_never_more_than_the_pace_and_what_was_saved(steps: list[tuple[float, int]], per_s: float) -> None:
     """In any time no more is sent than the pace gives in it, and what could be saved up before."""
-    credit, now, sent = Credit(per_s=per_s, now=0.0), 0.0, [(0.0, 0)]
+    credit, now, sent = TokenBucket(per_s=per_s, now=0.0), 0.0, [(0.0, 0)]
     for passed_s, cost in steps:
         now += passed_s
         if cost and credit.wait_s(cost, now, dearest=4) == 0.0:

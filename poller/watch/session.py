@@ -10,9 +10,9 @@ from poller.model import dumps
 from poller.store.budget import Class
 from poller.store.snapshots import Snapshots
 
+from .batch import WriteBatch, remembered
 from .diff import Rename
 from .events import Bounds, Known, known_of
-from .ledger import Ledger, remembered
 from .sources.base import Forbidden, Judgement, Kind, Missing, Reading, Same, Source
 from .upstream import Ticket
 
@@ -22,7 +22,7 @@ SAMPLES = 3
 """Records read to learn what a status means; one without a date settles it as open."""
 
 
-class Purse(Protocol):
+class Limiter(Protocol):
     """Where requests are paid."""
 
     async def ticket(self, purpose: Class, requests: int) -> Ticket:
@@ -43,7 +43,7 @@ class Manner:
     """More than any known cap: a server that does not honour it cuts it, and all pages are read anyway."""
 
 
-class Desk:
+class SourceSession:
     """One source, for as long as nobody else commits to it."""
 
     def __init__(
@@ -53,14 +53,14 @@ class Desk:
         source_kind: str,
         snapshots: Snapshots,
         memory: Mapping[str, bytes],
-        purse: Purse,
+        limiter: Limiter,
         manner: Manner,
         now: Callable[[], float] = time.time,
     ) -> None:
         self.source = source
         self.manner = manner
         self.snapshots = snapshots
-        self.purse = purse
+        self.limiter = limiter
         self.now = now
         self.memory = remembered(memory, source.lists)
         self._told = dumps(self.memory) if memory else b""
@@ -93,23 +93,23 @@ class Desk:
 
     # --- commits ------------------------------------------------------------------------------
 
-    def ledger(self) -> Ledger:
+    def batch(self) -> WriteBatch:
         """Begin a commit."""
-        return Ledger(self.source.name, self._source_kind, detected_at=self.now())
+        return WriteBatch(self.source.name, self._source_kind, detected_at=self.now())
 
-    async def commit(self, ledger: Ledger) -> None:
-        """Move what the ledger holds, and the memory where it has changed."""
+    async def commit(self, batch: WriteBatch) -> None:
+        """Move what the batch holds, and the memory where it has changed."""
         told = dumps(self.memory)
         moved = told != self._told
-        if not (moved or ledger.prints or ledger.records or ledger.events):
+        if not (moved or batch.prints or batch.records or batch.events):
             return
-        await self.snapshots.commit(ledger.commit(told if moved else None))
+        await self.snapshots.commit(batch.commit(told if moved else None))
         self._told = told
-        self.events += len(ledger.events)
+        self.events += len(batch.events)
 
     def say(
         self,
-        ledger: Ledger,
+        batch: WriteBatch,
         kind: Kind,
         record_id: str,
         known: Known,
@@ -122,7 +122,7 @@ class Desk:
         deal: Mapping[str, str | None] | None = None,
     ) -> None:
         """Say what happened to a record, with the deal it is about."""
-        ledger.say(
+        batch.say(
             kind,
             record_id,
             known,
@@ -144,7 +144,7 @@ class Desk:
             known.amount = deal["amount"]
         return deal
 
-    def say_renames(self, ledger: Ledger, renames: Iterable[Rename], bounds: Bounds) -> None:
+    def say_renames(self, batch: WriteBatch, renames: Iterable[Rename], bounds: Bounds) -> None:
         """Say once for the source what is called otherwise now."""
         for each in renames:
             key = f"{each.what}/{each.id}"
@@ -153,7 +153,7 @@ class Desk:
             if old == each.new:
                 continue
             self.memory.names[key] = each.new
-            ledger.say_source(
+            batch.say_source(
                 self.memory,
                 "renamed",
                 {"what": each.what, "id": each.id, "name": each.new},
@@ -194,7 +194,7 @@ class Desk:
         for _ in range(READS):
             started = self.now()
             try:
-                answer = await self.read_once(kind, record_id, await self.purse.ticket("confirm", 1))
+                answer = await self.read_once(kind, record_id, await self.limiter.ticket("confirm", 1))
                 if not isinstance(answer, Same):
                     return answer
             except (Unreachable, BadAnswer):
