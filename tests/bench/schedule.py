@@ -472,7 +472,7 @@ def named(population: str, sizes: dict[str, int] | None) -> str:
 def contests(given: argparse.Namespace) -> Iterator[Contest]:
     """Every process and population."""
     for process, population, sizes in product(PROCESSES, POPULATIONS, SIZES if given.mixed else [None]):
-        if given.only in f"{process} {named(population, sizes)}":
+        if given.only in f"{process}, {named(population, sizes)}":
             yield contest(population, process, sizes, given)
 
 
@@ -490,6 +490,8 @@ def main() -> None:
     for each in contests(given):
         each.show()
         done.append(each)
+    if not done or not done[0].told:
+        parser.error(f"nothing is called so: --only {given.only!r} --who {given.who!r}")
     heads = ["changes", "population", "bound", *done[0].told]
     print(f"\n| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
     print("\n".join(each.row for each in done))
