@@ -189,7 +189,7 @@ async def _said(place: Home, *arguments: str) -> str:
     """What a command prints, on both of its streams."""
     log = place.settings.with_name("command.log")
     log.unlink(missing_ok=True)
-    running = await place.nursery.start(*arguments, "--config", str(place.settings), log=log)
+    running = await place.forks.start(*arguments, "--config", str(place.settings), log=log)
     await running.end(within_s=60)
     return log.read_text()
 

@@ -116,7 +116,7 @@ async def sells_once(receiver: Example, url: str, folder: Path) -> None:
         line = await receiver.says("invoice")
         assert deal["client"]["name"] in line
         event = line.rpartition("(")[2].rstrip(")")
-        again = await place.nursery.start(
+        again = await place.forks.start(
             "webhooks", "resend", "hook", event, "--config", str(place.settings), log=folder / "resend.log"
         )
         assert await again.end() == 0, again.words()

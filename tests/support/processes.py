@@ -95,8 +95,8 @@ class Running:
         raise LookupError(msg)
 
 
-class Nursery:
-    """Starts processes of `poller` quickly; see nursery.py."""
+class ForkServer:
+    """Starts processes of `poller` quickly; see forkserver.py."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -114,7 +114,7 @@ class Nursery:
         self._process.stdin.write(json.dumps(order).encode() + b"\n")
         async with asyncio.timeout(START_S):
             pid = await self._births.get()
-        assert pid, "the nursery has ended: its stderr says why (does poller.cli import?)"
+        assert pid, "the fork server has ended: its stderr says why (does poller.cli import?)"
         running = self._living[pid]
         running.log, running.log_from = log, log_from
         return running
@@ -153,16 +153,16 @@ def _size(log: Path) -> int:
 
 
 @asynccontextmanager
-async def nursery() -> AsyncIterator[Nursery]:
-    """Have a nursery while the block runs."""
+async def fork_server() -> AsyncIterator[ForkServer]:
+    """Have a fork server while the block runs."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        str(Path(__file__).with_name("nursery.py")),
+        str(Path(__file__).with_name("forkserver.py")),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         start_new_session=True,
     )
-    opened = Nursery(process)
+    opened = ForkServer(process)
     try:
         yield opened
     finally:
@@ -209,7 +209,7 @@ def settings_file(
 class Home:
     """A settings file and the embedded server's directory: processes come and go, these stay."""
 
-    nursery: Nursery
+    forks: ForkServer
     settings: Path
     starts: int = 0
 
@@ -221,7 +221,7 @@ class Home:
     async def run(self, *more: str) -> Running:
         """Start `poller run`."""
         self.starts += 1
-        return await self.nursery.start(
+        return await self.forks.start(
             "run", "--config", str(self.settings), *more, log=self.settings.with_name("run.log")
         )
 
@@ -250,7 +250,7 @@ class Home:
 @asynccontextmanager
 async def home(folder: Path, **settings: Any) -> AsyncIterator[Home]:
     """Have a home while the block runs; at its end nothing of it lives."""
-    async with nursery() as opened:
+    async with fork_server() as opened:
         made = Home(opened, settings_file(folder, **settings))
         try:
             yield made

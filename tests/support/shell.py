@@ -36,7 +36,7 @@ class Shell:
         log = self._home.settings.with_name(f"command-{self._count}.txt")
         log.touch()
         config = ("--config", str(self._home.settings))
-        return await self._home.nursery.start(*arguments, *config, log=log)
+        return await self._home.forks.start(*arguments, *config, log=log)
 
     async def __call__(self, *arguments: str) -> Ended:
         """Run a command to its end."""

@@ -43,7 +43,7 @@ class FreeTicket:
         """Nothing to give back."""
 
 
-class FreePurse:
+class FreeLimiter:
     """Pays for everything at once."""
 
     async def ticket(self, purpose: str, requests: int) -> FreeTicket:
@@ -158,7 +158,7 @@ async def watching(
             source_kind=kind,
             snapshots=snapshots,
             memory=await snapshots.open(),
-            limiter=FreePurse(),
+            limiter=FreeLimiter(),
             manner=Manner(**manner),
             now=now,
         )
