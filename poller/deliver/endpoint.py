@@ -28,7 +28,7 @@ from .journal import Journal
 from .lanes import Board, Item
 from .outbound import Answer, Outbound
 from .retry import Verdict
-from .settings import EndpointSettings, Gauges, outbound_for
+from .settings import EndpointSettings, outbound_for
 from .settling import Patience
 
 TICK_S = 1.0
@@ -102,15 +102,6 @@ class Endpoint:
         if wants_source(self.settings.sources, source):
             self._intake.follow(source)
             self._nudge.set()
-
-    def gauges(self) -> Gauges:
-        """Tell how the endpoint stands."""
-        return Gauges(
-            state=self._breaker.state.word(now=self._now()),
-            in_flight=len(self._flights),
-            at_hand=len(self._board),
-            waiting=sum(self._board.stored.values()),
-        )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop`, then settle what is in flight and return within 20 s.

@@ -134,9 +134,6 @@ class Board:
         self.stored: defaultdict[str, int] = defaultdict(int)
         """How many events of each source wait in Redis."""
 
-    def __len__(self) -> int:
-        return len(self._items)
-
     def __iter__(self) -> Iterator[Item]:
         return iter(list(self._items.values()))
 

@@ -1,4 +1,4 @@
-"""What an endpoint is told when it is built, and what it tells while it runs: values only."""
+"""What an endpoint is told when it is built: values only."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -53,19 +53,6 @@ class EndpointSettings:
     def interval_s(self) -> float:
         """Shortest time between the starts of two attempts."""
         return 1 / self.rate_per_s if self.rate_per_s else 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gauges:
-    """How an endpoint stands at this moment, as its process knows it."""
-
-    state: str
-    """ok, failing, paused, probing or disabled."""
-    in_flight: int
-    at_hand: int
-    """Events taken from the streams and not yet delivered or dead."""
-    waiting: int
-    """Those of them that wait for a further attempt, or behind one that does."""
 
 
 def outbound_for(settings: EndpointSettings) -> Outbound:

@@ -1,4 +1,4 @@
-"""The queues of all endpoints as operators see them: counts, attempts, dead letters, and orders.
+"""The queues of all endpoints as operators see them: attempts, dead letters, and orders.
 
 Nothing here needs the endpoint's lease. What moves a single event is done at once; what concerns the
 endpoint as a whole is an order, left for whoever serves it, who looks every second.
@@ -11,16 +11,14 @@ from typing import Any, Literal
 import msgspec
 
 from .connection import Connection, Script, translated
-from .endpoint_stats import census
 from .keys import Keys
-from .letters import Attempt, Counts, EndpointState, Letter, before_ms, letter, position
+from .letters import Attempt, Letter, before_ms, letter, position
 from .queue import (
     dead_letters,
     entries_of,
     fresh,
     keys_of,
     letter_of,
-    orders_of,
     refill_args,
     stream_facts,
 )
@@ -45,15 +43,6 @@ class EndpointAdmin:
         self._views = Views(connection, keys)
 
     # --- seeing -------------------------------------------------------------------------
-
-    async def state(self, endpoint: str) -> EndpointState:
-        """Tell how an endpoint fares, orders that nobody has read yet included."""
-        return (await orders_of(self._connection, self._keys, endpoint)).seen
-
-    async def counts(self, endpoint: str, source: str) -> Counts:
-        """Count what one endpoint has before it in one source."""
-        found = await census(self._connection, self._keys, {endpoint: [source]})
-        return found[endpoint].counts[0]
 
     async def attempts(self, endpoint: str, *, count: int = 100) -> list[Attempt]:
         """Read the newest attempts, newest first; the last 1,000 are kept."""

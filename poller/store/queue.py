@@ -346,7 +346,9 @@ class Queue:
 
     async def orders(self) -> Orders:
         """Read how the endpoint fares and what operators asked."""
-        return await orders_of(self._connection, self._keys, self.endpoint)
+        with translated():
+            kept: Any = await self._connection.commands.hgetall(self._keys.endpoint(self.endpoint))
+        return orders_in(kept)
 
     async def save(self, state: EndpointState, notices: Sequence[Notice], *, turn: int) -> bool:
         """Keep how the endpoint fares; False if an order came in between, which is to be read first."""
@@ -450,15 +452,8 @@ async def stream_facts(connection: Connection, key: str) -> StreamFacts:
     )
 
 
-async def orders_of(connection: Connection, keys: Keys, endpoint: str) -> Orders:
-    """Read an endpoint's own state; what was never kept is as a new endpoint's."""
-    with translated():
-        kept: Any = await connection.commands.hgetall(keys.endpoint(endpoint))
-    return orders_in(kept)
-
-
 def orders_in(kept: Mapping[bytes, bytes]) -> Orders:
-    """Read an endpoint's own state out of the fields that are kept."""
+    """Read an endpoint's own state out of the fields that are kept; without any it is a new one's."""
     health, notices = kept.get(b"health"), kept.get(b"notices")
     return Orders(
         state=msgspec.json.decode(health, type=EndpointState) if health else EndpointState(),

@@ -5,7 +5,8 @@ import time
 
 import pytest
 import structlog.testing
-from hookside import SECRET, Clock, Receiver, delivering, event, hang, receiving
+from clocks import Clock
+from hookside import SECRET, Receiver, delivering, event, gauges, hang, receiving
 from standardwebhooks.webhooks import Webhook
 from waiting import wait_until
 
@@ -105,7 +106,7 @@ async def test_connections_are_the_endpoints_over_all_its_sources(connection: Co
         await wait_until(lambda: len(slow.got) == 2, "two requests at the receiver that hangs")
         other.start()
         await wait_until(lambda: len(quick.got) == 30, "everything at the other one")
-        assert endpoint.gauges().in_flight == len(slow.got) == 2
+        assert gauges(endpoint).in_flight == len(slow.got) == 2
         released.set()
         await wait_until(lambda: len(slow.got) == 30, "everything once it answers")
         await one.stop()

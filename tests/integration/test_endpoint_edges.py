@@ -7,7 +7,19 @@ import pytest
 import structlog.testing
 from aiohttp import web
 from badwire import BadWire
-from hookside import Clock, Got, Receiver, attempts, delivering, event, hang, quick_outbound, receiving
+from clocks import Clock
+from hookside import (
+    Got,
+    Receiver,
+    attempts,
+    counts_of,
+    delivering,
+    event,
+    gauges,
+    hang,
+    quick_outbound,
+    receiving,
+)
 from standardwebhooks.webhooks import Webhook
 from waiting import wait_until
 
@@ -36,7 +48,7 @@ async def test_edge_1_a_429_pauses_the_endpoint_for_as_long_as_it_says(
         await side.publish(event(1), event(2))
         await attempts(side, 1)
         clock.forward(59)
-        await wait_until(lambda: endpoint.gauges().state == "paused", "the pause")
+        await wait_until(lambda: gauges(endpoint).state == "paused", "the pause")
         assert receiver.ids == ["evt_1"]
         clock.forward(1.1)
         await attempts(side, 3)
@@ -61,8 +73,8 @@ async def test_edge_1_a_success_that_was_under_way_does_not_end_the_pause(
         await attempts(side, 2)
         await side.publish(event(3))
         clock.forward(59)
-        await wait_until(lambda: endpoint.gauges().at_hand >= 2, "the third event at hand")
-        assert endpoint.gauges().state == "paused"
+        await wait_until(lambda: gauges(endpoint).at_hand >= 2, "the third event at hand")
+        assert gauges(endpoint).state == "paused"
         assert len(receiver.got) == 2
         clock.forward(1.1)
         await attempts(side, 4)
@@ -134,7 +146,7 @@ async def test_edge_4_trouble_of_one_endpoint_repeats_nothing_at_another(
         await attempts(other, 5)
         await one.kill()
         one.start()
-        await wait_until(lambda: one.endpoint.gauges().waiting == 5, "the bad one's events to wait again")
+        await wait_until(lambda: gauges(one.endpoint).waiting == 5, "the bad one's events to wait again")
         await other.stop()
         assert sorted(good.ids) == [f"evt_{n:x}" for n in range(5)]
 
@@ -159,7 +171,7 @@ async def test_edge_5_recovery_goes_on_after_a_crash(connection: Connection, key
         await wait_until(lambda: len(set(receiver.ids)) == 150, "all events again")
         await wait_until(lambda: len(receiver.got) == 158, "the last answers")
         await side.stop()
-        counts = await EndpointAdmin(connection, keys).counts("hook", "acme")
+        counts = await counts_of(connection, keys)
         assert (counts.recovering, counts.waiting, counts.lag) == (False, 0, 0)
 
 
@@ -218,7 +230,7 @@ async def test_edge_6_a_settlement_that_redis_lost_is_missed(
         due = {"evt_2"} if idle else {"evt_2", "evt_3"}
         await wait_until(lambda: set(receiver.ids[2:]) >= due, "what was forgotten, and what came since")
         await side.stop()
-        counts = await EndpointAdmin(connection, keys).counts("hook", "acme")
+        counts = await counts_of(connection, keys)
         assert (counts.waiting, counts.dead, counts.lost) == (0, 0, 0)
 
 
@@ -254,11 +266,11 @@ async def test_edge_7_an_endpoint_with_little_to_do_is_disabled_all_the_same(
             await side.stop()
         clock.forward(72 * HOUR - sum(pauses))
         endpoint = side.start()
-        await wait_until(lambda: endpoint.gauges().state == "disabled", "the endpoint to be disabled")
+        await wait_until(lambda: gauges(endpoint).state == "disabled", "the endpoint to be disabled")
         await wait_until(lambda: "poller.webhook.disabled" in side.told.types, "it to be said")
         await side.stop()
         assert side.told.types == ["poller.webhook.failing", "poller.webhook.disabled"]
-        counts = await EndpointAdmin(connection, keys).counts("hook", "acme")
+        counts = await counts_of(connection, keys)
         assert (counts.waiting, counts.dead) == (1, 0)
 
 
@@ -324,7 +336,7 @@ async def test_edge_10_what_comes_while_disabled_is_kept(connection: Connection,
     ):
         endpoint = side.start()
         await side.publish(event(1))
-        await wait_until(lambda: endpoint.gauges().state == "disabled", "the endpoint to be disabled")
+        await wait_until(lambda: gauges(endpoint).state == "disabled", "the endpoint to be disabled")
         await side.publish(event(2), event(3))
         await wait_until(lambda: "poller.webhook.disabled" in side.told.types, "it to be said")
         assert receiver.ids == ["evt_1"]
@@ -365,9 +377,9 @@ async def test_edge_11_success_on_the_last_try_is_success(connection: Connection
         clock.forward(6.1)
         await attempts(side, 2)
         assert [each.outcome for each in side.told.attempts] == ["later", "delivered"]
-        assert endpoint.gauges().state == "ok"
+        assert gauges(endpoint).state == "ok"
         await side.stop()
-        assert (await EndpointAdmin(connection, keys).counts("hook", "acme")).dead == 0
+        assert (await counts_of(connection, keys)).dead == 0
 
 
 async def test_edge_12_the_bytes_that_are_signed_are_the_bytes_that_are_sent(

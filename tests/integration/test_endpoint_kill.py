@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from hookside import Clock, Got, Receiver, Side, delivering, event, receiving
+from clocks import Clock
+from hookside import Got, Receiver, Side, counts_of, delivering, event, receiving
 from waiting import wait_until
 
 from poller.store.connection import Connection
 from poller.store.keys import Keys
-from poller.store.operators import EndpointAdmin
 
 pytestmark = pytest.mark.full
 
@@ -54,7 +54,7 @@ class Killer:
 async def kill_again_and_again(side: Side, receiver: Receiver, redis_url: str, *, kills: int) -> Killer:
     killer = Killer(seed=kills)
     receiver.always = killer.reply
-    total, admin = kills * BETWEEN_KILLS, EndpointAdmin(side.connection, side.keys)
+    total = kills * BETWEEN_KILLS
     await side.publish(*(event(n, subject=f"deal/{n % 97}") for n in range(total)))
     for fence in range(1, kills + 2):
         last = fence == kills + 1
@@ -65,14 +65,14 @@ async def kill_again_and_again(side: Side, receiver: Receiver, redis_url: str, *
         )  # fmt: skip
         if last:
             await wait_until(lambda: len(killer.bodies) == total, "every event at the receiver", timeout_s=60)
-            await wait_until(lambda: _settled(admin, total), "everything settled", timeout_s=60)
+            await wait_until(lambda: _settled(side, total), "everything settled", timeout_s=60)
             killer.worker.kill()
         await killer.worker.wait()
     return killer
 
 
-async def _settled(admin: EndpointAdmin, total: int) -> bool:
-    counts = await admin.counts("hook", "acme")
+async def _settled(side: Side, total: int) -> bool:
+    counts = await counts_of(side.connection, side.keys)
     return counts.delivered == total and counts.lag == counts.waiting == 0
 
 

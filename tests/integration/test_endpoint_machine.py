@@ -9,8 +9,9 @@ import pytest
 import structlog.testing
 from aiohttp import web
 from badwire import BadWire
+from clocks import Clock
 from fakeredis import FakeAsyncRedis, FakeServer
-from hookside import LOOPBACK, SECRET, Clock, Got, Receiver, Side, event, receiving
+from hookside import LOOPBACK, SECRET, Got, Receiver, Side, counts_of, event, receiving
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from realserver import RealServer
@@ -164,7 +165,7 @@ class World:
         await self.admin.enable("hook")
         for _ in range(40):
             await self.breathe()
-            counts = await self.admin.counts("hook", "acme")
+            counts = await counts_of(self.sound.connection, self.sound.keys)
             if counts.waiting == 0 and counts.lag == 0 and await self.nowhere() <= self.passable:
                 break
             self.clock.forward(61)
@@ -226,7 +227,7 @@ async def live(steps: list[tuple[str, Any]], server: FakeServer | RealServer) ->
 
 
 async def check(world: World, keys: Keys, connection: Connection) -> None:
-    counts = await world.admin.counts("hook", "acme")
+    counts = await counts_of(connection, keys)
     ids, taken, passable = [each for each, _ in world.published], world.taken, world.passable
     letters = await world.admin.dead("hook", "acme")
     unsure = passable | world.forgotten

@@ -5,7 +5,18 @@ from functools import partial
 
 import pytest
 import structlog.testing
-from hookside import Clock, Receiver, Side, attempts, delivering, event, receiving
+from clocks import Clock
+from hookside import (
+    Receiver,
+    Side,
+    attempts,
+    counts_of,
+    delivering,
+    event,
+    gauges,
+    receiving,
+    standing_of,
+)
 from waiting import wait_until
 
 from poller.deliver.outbound import Outbound
@@ -19,25 +30,25 @@ HOUR = 3600.0
 
 async def state(side: Side, word: str) -> None:
     assert side.endpoint is not None
-    gauges = side.endpoint.gauges
-    await wait_until(lambda: gauges().state == word, f"the endpoint to be {word}")
+    endpoint = side.endpoint
+    await wait_until(lambda: gauges(endpoint).state == word, f"the endpoint to be {word}")
 
 
 def more_or(side: Side, made: int, word: str) -> bool:
     """Tell whether there was another attempt, or the endpoint is as the word says."""
     assert side.endpoint is not None
-    return len(side.told.attempts) > made or side.endpoint.gauges().state == word
+    return len(side.told.attempts) > made or gauges(side.endpoint).state == word
 
 
 async def until_probing(side: Side, clock: Clock) -> None:
     """Let time pass in steps of 2 s; what was in flight when probing began has ended, too."""
     assert side.endpoint is not None
-    while side.endpoint.gauges().state != "probing":
+    while gauges(side.endpoint).state != "probing":
         made = len(side.told.attempts)
         clock.forward(2)
         await wait_until(partial(more_or, side, made, "probing"), "another attempt, or probing")
-    gauges = side.endpoint.gauges
-    await wait_until(lambda: gauges().in_flight == 0, "the end of what was under way")
+    endpoint = side.endpoint
+    await wait_until(lambda: gauges(endpoint).in_flight == 0, "the end of what was under way")
 
 
 async def test_one_that_takes_nothing_is_probed_and_comes_back_with_everything(
@@ -67,7 +78,7 @@ async def test_one_that_takes_nothing_is_probed_and_comes_back_with_everything(
         await wait_until(lambda: len(set(receiver.ids)) == 60, "all events")
         assert receiver.ids[0] == "evt_0"
         await side.stop()
-        counts = await EndpointAdmin(connection, keys).counts("hook", "acme")
+        counts = await counts_of(connection, keys)
         assert (counts.waiting, counts.dead, counts.delivered) == (0, 0, 60)
 
 
@@ -83,7 +94,7 @@ async def test_an_endpoint_that_is_down_for_good_ends_disabled_with_its_events_p
         side.start()
         await side.publish(*(event(n) for n in range(30)))
         await until_probing(side, clock)
-        while side.endpoint.gauges().state != "disabled":
+        while gauges(side.endpoint).state != "disabled":
             made = len(side.told.attempts)
             clock.forward(HOUR / 2)
             await wait_until(partial(more_or, side, made, "disabled"), "another probe, or to be disabled")
@@ -92,7 +103,7 @@ async def test_an_endpoint_that_is_down_for_good_ends_disabled_with_its_events_p
         assert side.told.announced[1][0] == "acme"
         assert side.told.announced[1][2] == "webhook/hook"
         await side.stop()
-        counts = await EndpointAdmin(connection, keys).counts("hook", "acme")
+        counts = await counts_of(connection, keys)
         assert (counts.dead, counts.delivered) == (0, 0)
         receiver.always = 200
         await EndpointAdmin(connection, keys).enable("hook")
@@ -114,7 +125,7 @@ async def test_a_disabled_endpoint_stays_so_over_a_restart(connection: Connectio
         side.start()
         await side.publish(event(1))
         await state(side, "disabled")
-        assert (await admin.state("hook")).word(now=0) == "disabled"
+        assert (await standing_of(connection, keys)).state.word(now=0) == "disabled"
         assert receiver.got == []
         await admin.enable("hook")
         await attempts(side, 1)
@@ -141,7 +152,7 @@ async def test_enable_from_now_passes_over_what_was_missed(connection: Connectio
         await attempts(side, 2)
         await side.stop()
         assert receiver.ids == ["evt_1", "evt_4"]
-        counts = await admin.counts("hook", "acme")
+        counts = await counts_of(connection, keys)
         assert (counts.waiting, counts.dead, counts.lag) == (0, 1, 0)
 
 
@@ -159,7 +170,7 @@ async def test_a_dead_letter_can_be_resent_and_all_of_them(connection: Connectio
         side.start()
         await side.publish(event(1), event(2), event(3))
         await attempts(side, 3)
-        await wait_until(lambda: _dead(admin, 3), "three dead letters")
+        await wait_until(lambda: _dead(connection, keys, 3), "three dead letters")
         letters = await admin.dead("hook", "acme")
         assert [each.event for each in letters] == [event(1), event(2), event(3)]
         receiver.always = 200
@@ -170,7 +181,7 @@ async def test_a_dead_letter_can_be_resent_and_all_of_them(connection: Connectio
         assert receiver.ids[-1] == "evt_2"
         assert await admin.recover_dead("hook", ["acme"]) == 2
         await attempts(side, 6)
-        await wait_until(lambda: _dead(admin, 0), "no dead letters")
+        await wait_until(lambda: _dead(connection, keys, 0), "no dead letters")
         await side.stop()
         assert sorted(receiver.ids[-2:]) == ["evt_1", "evt_3"]  # two subjects, two connections: no order
         assert not await connection.commands.exists(keys.tries("acme", "hook"))
@@ -181,7 +192,7 @@ async def test_all_dead_letters_go_again_once_whoever_asks(
     connection: Connection, keys: Keys, ahead_s: float
 ) -> None:
     """An order from a machine with another clock revives each of them, and none of them twice."""
-    admin, clock = EndpointAdmin(connection, keys), Clock(at=time.time() + ahead_s)
+    admin, clock = EndpointAdmin(connection, keys), Clock(time.time() + ahead_s)
     async with (
         receiving(Receiver(always=500)) as receiver,
         delivering(connection, keys, receiver.url, clock=clock, schedule_s=(0.0,)) as side,
@@ -189,22 +200,22 @@ async def test_all_dead_letters_go_again_once_whoever_asks(
         side.start()
         await side.publish(event(1), event(2))
         await attempts(side, 2)
-        await wait_until(lambda: _dead(admin, 2), "two dead letters")
+        await wait_until(lambda: _dead(connection, keys, 2), "two dead letters")
         clock.forward(1)
         assert await admin.recover_dead("hook", ["acme"]) == 2
         await attempts(side, 4)
-        await wait_until(lambda: _obeyed(admin), "the end of the recovery")
+        await wait_until(lambda: _obeyed(connection, keys), "the end of the recovery")
         await side.stop()
         assert len(side.told.attempts) == 4
 
 
-async def _obeyed(admin: EndpointAdmin) -> bool:
-    counts = await admin.counts("hook", "acme")
+async def _obeyed(connection: Connection, keys: Keys) -> bool:
+    counts = await counts_of(connection, keys)
     return counts.dead == 2 and not counts.recovering
 
 
-async def _dead(admin: EndpointAdmin, count: int) -> bool:
-    return (await admin.counts("hook", "acme")).dead == count
+async def _dead(connection: Connection, keys: Keys, count: int) -> bool:
+    return (await counts_of(connection, keys)).dead == count
 
 
 async def test_an_event_that_was_delivered_can_be_resent(connection: Connection, keys: Keys) -> None:

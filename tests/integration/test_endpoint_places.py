@@ -6,7 +6,8 @@ from collections.abc import Callable
 import pytest
 import structlog.testing
 from badwire import BadWire
-from hookside import Clock, Receiver, attempts, delivering, event, hang, receiving
+from clocks import Clock
+from hookside import Receiver, attempts, counts_of, delivering, event, gauges, hang, receiving
 from waiting import wait_until
 
 from poller.store.connection import Connection
@@ -76,7 +77,7 @@ async def test_a_hanging_subject_takes_one_connection(connection: Connection, ke
         await side.publish(*(event(n, subject="deal/0") for n in range(50)))
         await side.publish(*(event(n) for n in range(100, 200)))
         await attempts(side, 100)
-        await wait_until(lambda: side.endpoint.gauges().in_flight == 1, "all but one to be settled")
+        await wait_until(lambda: gauges(side.endpoint).in_flight == 1, "all but one to be settled")
         released.set()
         await attempts(side, 150)
         await side.stop()
@@ -95,7 +96,7 @@ async def test_the_pace_is_the_endpoints_over_all_its_sources(connection: Connec
         for source in side.sources:
             await side.publish(event(ord(source)), event(ord(source) + 16), source=source)
         side.start()
-        await wait_until(lambda: side.endpoint.gauges().at_hand == 6, "all events at hand")
+        await wait_until(lambda: gauges(side.endpoint).at_hand == 6, "all events at hand")
         for sent in range(6):
             await attempts(side, sent)
             assert len(receiver.got) == sent
@@ -170,7 +171,6 @@ async def test_what_retention_takes_is_counted_and_said(
     connection: Connection, keys: Keys, figures: Callable[..., None]
 ) -> None:
     """Unread entries that are trimmed are a loss with a number, in the counts and in the log."""
-    admin = EndpointAdmin(connection, keys)
     with structlog.testing.capture_logs() as logs:
         async with receiving() as receiver, delivering(connection, keys, receiver.url) as side:
             side.start()
@@ -178,12 +178,12 @@ async def test_what_retention_takes_is_counted_and_said(
             await attempts(side, 1)
             await side.stop()
             await side.publish(*(event(n) for n in range(2, 12)))
-            assert (await admin.counts("hook", "acme")).lag == 10
+            assert (await counts_of(connection, keys)).lag == 10
             await connection.commands.xtrim(keys.events("acme"), maxlen=3, approximate=False)
             side.start()
             await wait_until(lambda: len(receiver.got) == 4, "what was left")
             await side.stop()
-    counts = await admin.counts("hook", "acme")
+    counts = await counts_of(connection, keys)
     figures(f"7 unread entries taken: {counts.lost} counted")
     assert (counts.lost, counts.lag, counts.delivered) == (7, 0, 4)
     assert any(each["event"] == "stream.unread_trimmed" and each["lost"] == 7 for each in logs)
@@ -204,18 +204,18 @@ async def test_globs_and_filter_decide_and_are_counted(connection: Connection, k
         )
         await attempts(side, 2)
         await side.stop()
-        counts = await EndpointAdmin(connection, keys).counts("hook", "acme")
+        counts = await counts_of(connection, keys)
         assert sorted(receiver.ids) == ["evt_3", "evt_4"]
         assert (counts.filtered, counts.unsure, counts.lag) == (2, 1, 0)
 
 
 async def test_the_stream_is_read_as_others_write_it(connection: Connection, keys: Keys) -> None:
     """An entry that is no event of ours is stepped over: nobody reads it again and again, or stops at it."""
-    admin, stream = EndpointAdmin(connection, keys), keys.events("acme")
+    stream = keys.events("acme")
     async with receiving() as receiver, delivering(connection, keys, receiver.url) as side:
 
         async def behind() -> int:
-            return (await admin.counts("hook", "acme")).lag
+            return (await counts_of(connection, keys)).lag
 
         async def nothing_behind() -> bool:
             return await behind() == 0

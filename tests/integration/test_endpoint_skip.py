@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import msgspec
 import structlog.testing
 from badwire import BadWire
-from hookside import Receiver, Side, delivering, event, receiving
+from hookside import Receiver, Side, counts_of, delivering, event, gauges, receiving
 from waiting import wait_until
 
 from poller.errors import Fenced
@@ -59,7 +59,7 @@ class Scene:
         await wait_until(lambda: "evt_5" in self.receiver.ids, "the event after the restart")
         await self.side.stop()
         assert self.receiver.ids == ["evt_1", "evt_4", "evt_5"]
-        counts = await self.admin.counts("hook", "acme")
+        counts = await counts_of(self.side.connection, self.side.keys)
         assert (counts.waiting, counts.dead, counts.lag, counts.lost) == (0, 1, 0, 0)
 
 
@@ -81,7 +81,7 @@ async def disabled(connection: Connection, keys: Keys) -> AsyncIterator[Scene]:
         await wait_until(lambda: len(side.told.attempts) == 1, "the first attempt")
         await scene.others_have_read()
         await scene.admin.disable("hook")
-        await wait_until(lambda: endpoint.gauges().state == "disabled", "the endpoint to be disabled")
+        await wait_until(lambda: gauges(endpoint).state == "disabled", "the endpoint to be disabled")
         seen = endpoint._ticks
         await wait_until(lambda: endpoint._ticks > seen + 1, "everything of it to be in Redis")
         try:
@@ -181,7 +181,7 @@ async def test_what_is_on_its_way_to_wait_is_passed_over_too(connection: Connect
         await scene.witness.stop()
         await scene.admin.enable("hook")
         await wait_until(lambda: len(scene.receiver.got) == 2, "the second attempt")
-        await wait_until(lambda: scene.side.endpoint.gauges().in_flight == 0, "its settlement")
+        await wait_until(lambda: gauges(scene.side.endpoint).in_flight == 0, "its settlement")
         scene.receiver.got.pop()
         read = scene.wire.stop("XREAD")
         await read.held.wait()
@@ -192,7 +192,7 @@ async def test_what_is_on_its_way_to_wait_is_passed_over_too(connection: Connect
         read.go_on()
         await settles.held.wait()
         order.go_on()
-        await wait_until(lambda: scene.side.endpoint.gauges().at_hand == 0, "all to be passed over")
+        await wait_until(lambda: gauges(scene.side.endpoint).at_hand == 0, "all to be passed over")
         settles.go_on()
         await scene.obeyed()
         await scene.ends()

@@ -1,7 +1,7 @@
 """The queue's scripts, by themselves: once, under a fence, all or nothing, and not for ever."""
 
 import pytest
-from hookside import event
+from hookside import counts_of, event
 
 from poller.errors import Fenced, StoreRefused
 from poller.model import fields_of
@@ -42,7 +42,7 @@ async def test_the_same_batch_counts_once(queue: Queue, connection: Connection, 
     """A settlement whose reply was lost is sent again: its counters do not rise twice."""
     for batch in ("b1", "b1", "b2"):
         await settle(queue, Outcome("done", "3-0"), batch=batch, counts={"delivered": 1})
-    assert (await EndpointAdmin(connection, keys).counts("hook", "acme")).delivered == 2
+    assert (await counts_of(connection, keys)).delivered == 2
 
 
 async def test_nothing_is_written_under_an_old_fence(

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from badwire import BadWire
-from hookside import SECRET, Receiver, receiving
+from hookside import SECRET, Receiver, counts_of, receiving, standing_of
 from waiting import wait_until
 from website import HINT_SECRET, TOKEN, Site, drum_hook, event, settings_of, site
 
@@ -23,7 +23,6 @@ from poller.model import loads
 from poller.store import snapshots
 from poller.store.connection import Connection
 from poller.store.letters import Meta, record
-from poller.store.operators import EndpointAdmin
 from poller.watch.events import Known, kept
 from poller.web.actions import Actions
 from poller.web.api import OPERATIONS, document
@@ -256,10 +255,9 @@ async def test_resend_recover_enable_disable(connection: Connection) -> None:
     """Orders to an endpoint are left for whoever serves it, and tell how many events they touch."""
     async with site(connection) as here:
         places = await here.publish(event(1, type="drum.opportunity.won"), event(2))
-        admin = EndpointAdmin(connection, here.keys)
         sent = await here.post("/api/webhooks/billing/resend", {"event": f"evt_{1:040x}"})
         assert (sent.status_code, sent.json()["touches"]) == (200, 1)
-        assert (await admin.counts("billing", "acme")).waiting == 1
+        assert (await counts_of(connection, here.keys, "billing")).waiting == 1
         by_place = await here.post("/api/webhooks/billing/resend", {"event": places[1], "source": "acme"})
         assert by_place.status_code == 200
         assert (await here.post("/api/webhooks/billing/resend", {"event": "evt_0"})).status_code == 404
@@ -282,9 +280,9 @@ async def test_resend_recover_enable_disable(connection: Connection) -> None:
         ):
             assert (await here.post("/api/webhooks/billing/recover", wrong)).status_code == 422, wrong
         assert (await here.post("/api/webhooks/billing/disable")).status_code == 200
-        assert (await admin.state("billing")).disabled == "operator"
+        assert (await standing_of(connection, here.keys, "billing")).state.disabled == "operator"
         assert (await here.post("/api/webhooks/billing/enable", {"from": "now"})).status_code == 200
-        assert (await admin.state("billing")).disabled == ""
+        assert (await standing_of(connection, here.keys, "billing")).state.disabled == ""
 
 
 async def test_an_event_to_resend_is_looked_for_in_bounded_time(

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
+from clocks import Clock
 from waiting import wait_until
 
 from poller.deliver.endpoint import Endpoint
@@ -16,25 +17,12 @@ from poller.deliver.outbound import Outbound
 from poller.deliver.settings import EndpointSettings
 from poller.model import Event, fields_of
 from poller.store.connection import Connection
+from poller.store.endpoint_stats import Standing, census
 from poller.store.keys import Keys
-from poller.store.letters import Attempt
+from poller.store.letters import Attempt, Counts
 
 LOOPBACK = (ip_network("127.0.0.0/8"),)
 SECRET = bytes(range(32))
-T0 = 1_900_000_000.0
-
-
-class Clock:
-    """A clock that stands until it is moved."""
-
-    def __init__(self, at: float = T0) -> None:
-        self.at = at
-
-    def __call__(self) -> float:
-        return self.at
-
-    def forward(self, seconds: float) -> None:
-        self.at += seconds
 
 
 @dataclass
@@ -240,3 +228,33 @@ async def delivering(
 async def attempts(side: Side, count: int) -> None:
     """Wait until so many attempts were made."""
     await wait_until(lambda: len(side.told.attempts) >= count, f"{count} attempts", timeout_s=10)
+
+
+@dataclass(frozen=True, slots=True)
+class Gauges:
+    """How an endpoint stands at this moment, as only its own process knows."""
+
+    state: str
+    in_flight: int
+    at_hand: int
+    """Events taken from the streams and not yet delivered or dead."""
+    waiting: int
+    """Those of them that wait for a further attempt, or behind one that does."""
+
+
+def gauges(endpoint: Endpoint) -> Gauges:
+    """Look into a running endpoint."""
+    board, state = endpoint._board, endpoint._breaker.state
+    return Gauges(
+        state.word(now=endpoint._now()), len(endpoint._flights), len(list(board)), sum(board.stored.values())
+    )
+
+
+async def standing_of(connection: Connection, keys: Keys, endpoint: str = "hook") -> Standing:
+    """How it stands by what Redis has, orders that nobody has read yet included."""
+    return (await census(connection, keys, {endpoint: ["acme"]}))[endpoint]
+
+
+async def counts_of(connection: Connection, keys: Keys, endpoint: str = "hook") -> Counts:
+    """What it has before it, and what became of the rest."""
+    return (await standing_of(connection, keys, endpoint)).counts[0]

@@ -266,6 +266,6 @@ def test_no_event_overtakes_another_of_its_subject(life: list[tuple[str, int]]) 
     now += 10
     while item := take(board, now):
         deliver(item)
-    assert len(board) == 0
+    assert not list(board)
     assert sum(map(len, delivered.values())) == n
     assert all(order == sorted(order) for order in delivered.values())
