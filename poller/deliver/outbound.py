@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, TypeAlias
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -151,22 +151,6 @@ class VettedResolver(AbstractResolver):
     async def close(self) -> None:
         """Close what does the looking up."""
         await self._lookup.close()
-
-
-def problem_with(url: str) -> str | None:
-    """Say what makes a URL unfit for an endpoint; None if nothing does. The URL itself is not repeated."""
-    try:
-        parts = urlsplit(url)
-        port, host = parts.port, parts.hostname
-    except ValueError:
-        return "is not a URL"
-    if parts.scheme not in {"http", "https"}:
-        return f"begins with {parts.scheme or 'no scheme'}, not with https:// or http://"
-    if not host or port == 0:
-        return "names no host"
-    if "@" in parts.netloc:
-        return "has a user or password in it; put what it proves into `headers`"
-    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

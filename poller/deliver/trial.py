@@ -7,7 +7,7 @@ from poller.model import Event, dumps, rfc3339
 
 from . import retry
 from .formats import FORMATS
-from .outbound import Answer, Outbound, problem_with
+from .outbound import Answer, Outbound
 from .retry import Verdict
 from .settings import EndpointSettings
 
@@ -55,12 +55,7 @@ async def send(settings: EndpointSettings, event: Event, *, outbound: Outbound, 
         event, secrets=settings.secrets, at=now, content_type=settings.content_type
     )
     headers = {**settings.headers, **request.headers}
-    problem = problem_with(settings.url)
-    answer = (
-        Answer(status=None, fault="url", detail=problem)
-        if problem
-        else await outbound.post(body=request.body, headers=headers)
-    )
+    answer = await outbound.post(body=request.body, headers=headers)
     # The signature proves this one body and tells nothing of the secret; what the settings add may be one.
     shown = {**dict.fromkeys(settings.headers, "(set)"), **request.headers}
     judged = retry.judge(answer.status, retry_after=answer.retry_after, now=now)
@@ -80,7 +75,6 @@ _FAULTS = {
     "tls": "no secure connection ({detail}); does the certificate name this host?",
     "reset": "the connection was cut ({detail})",
     "timeout": "{detail}; answer first and work afterwards",
-    "url": "the url {detail}",
 }
 
 

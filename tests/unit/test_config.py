@@ -455,3 +455,27 @@ def test_a_port_needs_its_colon(parse: Callable[[str], object]) -> None:
     """Behind an address in brackets, too: what is meant as a port would be dropped, and another called."""
     with pytest.raises(ValueError, match="not a URL"):
         parse("https://[::1]8080")
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("https://user:pass@example.com/", "no user information"),
+        ("https://token@example.com/", "no user information"),
+        ("https://@example.com/", "no user information"),
+        ("ftp://example.com/", "not a URL"),
+        ("file:///etc/passwd", "not a URL"),
+        ("unix:///run/x.sock", "not a URL"),
+        ("example.com/hook", "not a URL"),
+        ("https://", "not a URL"),
+        ("https://:443/", "not a URL"),
+        ("https://example.com:0/", "not a URL"),
+        ("https://example.com:99999/", "not a URL"),
+        ("https://[::1/", "not a URL"),
+    ],
+)
+def test_a_url_is_unfit_for_a_named_reason(url: str, says: str) -> None:
+    """Of a receiver only http and https, with a host, without a user; the URL is not repeated."""
+    with pytest.raises(ValueError, match=says) as refused:
+        parse_endpoint_url(url)
+    assert "example.com" not in str(refused.value)

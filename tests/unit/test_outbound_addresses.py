@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poller.deliver.outbound import Blocked, Guard, is_public, plain, problem_with
+from poller.deliver.outbound import Blocked, Guard, is_public, plain
 
 REFUSED = """
 0.0.0.0 0.1.2.3 10.0.0.1 10.255.255.255 100.64.0.1 100.127.255.254 127.0.0.1 127.1.2.3 168.63.129.16
@@ -97,32 +97,6 @@ def test_the_refusal_names_the_address_and_the_remedy() -> None:
         Blocked, match=r"hooks\.internal resolves to 10\.0\.0\.7.*10\.0\.0\.7/32.*allow_private"
     ):
         Guard().demand("10.0.0.7", name="hooks.internal")
-
-
-@pytest.mark.parametrize(
-    ("url", "says"),
-    [
-        ("https://example.com/hook", None),
-        ("http://example.com:8080/a?b=c", None),
-        ("https://user:pass@example.com/", "user or password"),
-        ("https://token@example.com/", "user or password"),
-        ("ftp://example.com/", "ftp"),
-        ("file:///etc/passwd", "file"),
-        ("unix:///run/x.sock", "unix"),
-        ("example.com/hook", "no scheme"),
-        ("https://", "no host"),
-        ("https://:443/", "no host"),
-        ("https://example.com:99999/", "not a URL"),
-        ("https://[::1/", "not a URL"),
-    ],
-)
-def test_a_url_is_unfit_for_a_named_reason(url: str, says: str | None) -> None:
-    """Only http and https, with a host, without a user; the URL is not repeated."""
-    problem = problem_with(url)
-    assert (problem is None) == (says is None)
-    if problem and says:
-        assert says in problem
-        assert "pass@" not in problem
 
 
 def test_a_zone_does_not_hide_an_address() -> None:
