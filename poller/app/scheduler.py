@@ -31,12 +31,11 @@ class Scheduler:
         jobs: Mapping[str, tuple[float, Callable[[], Any]]],
         *,
         jumped: Callable[[], None] = lambda: None,
-        now: Callable[[], float] = time.time,
     ) -> None:
         """`jumped` hears when the clock was set: who plans by it must begin anew."""
         self._jobs = jobs
-        self._jumped, self._now = jumped, now
-        self._ahead_s = now() - time.monotonic()
+        self._jumped = jumped
+        self._ahead_s = time.time() - time.monotonic()
         self._scheduler: Any = None
         self._beat_at = time.monotonic()
         self.restarts = 0
@@ -74,7 +73,7 @@ class Scheduler:
             await asyncio.sleep(0)  # APScheduler's shutdown runs through call_soon
 
     def _watch(self) -> None:
-        ahead_s = self._now() - time.monotonic()
+        ahead_s = time.time() - time.monotonic()
         jump_s, self._ahead_s = ahead_s - self._ahead_s, ahead_s
         if abs(jump_s) >= JUMP_S:
             log.warning("clock.jumped", by_s=round(jump_s, 1))

@@ -1,7 +1,7 @@
 """What part of a host's pace is a source's: by what every source on it says that it needs."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from poller.config import Settings
@@ -20,15 +20,7 @@ HEARD_S = 30.0
 class Sharing:
     """One source among those of its host and egress, whichever replica polls them."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        connection: Connection,
-        keys: Keys,
-        name: str,
-        *,
-        now: Callable[[], float] = time.time,
-    ) -> None:
+    def __init__(self, settings: Settings, connection: Connection, keys: Keys, name: str) -> None:
         mine = settings.sources[name]
         self._name = name
         self._others = [
@@ -36,7 +28,6 @@ class Sharing:
         ]
         self._connection = connection
         self._keys = keys
-        self._now = now
 
     async def part(self, mine: Demand, per_s: float) -> float:
         """Requests a second for this source, of so many for all.
@@ -54,7 +45,7 @@ class Sharing:
 
     def _demand(self, report: Mapping[str, Any], mine: Demand) -> Demand | None:
         """What another source last asked; one of which nothing is known yet counts like this one."""
-        if float(report.get("at", 0)) < self._now() - HEARD_S or report.get("state") in (
+        if float(report.get("at", 0)) < time.time() - HEARD_S or report.get("state") in (
             "paused",
             "suspended",
         ):

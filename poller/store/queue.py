@@ -36,6 +36,7 @@ from .reads import Reads
 
 KEPT_DEAD_S = 14 * 24 * 3600
 BURIED_AT_ONCE = 500
+READ_AT_ONCE = 200
 ATTEMPTS_KEPT = 1000
 ABANDONED_AFTER_S = 366 * 24 * 3600
 """What waits for an endpoint that nobody serves ends after this: beyond any retention. Its place stays."""
@@ -224,15 +225,15 @@ class Queue:
         """Ask the stream about itself; one that does not exist is empty."""
         return await stream_facts(self._connection, self._keys.events(source))
 
-    async def waiting(self, source: str, *, page: int = 200) -> list[Letter]:
+    async def waiting(self, source: str) -> list[Letter]:
         """Read everything that waits, without the bodies."""
         _, waiting, tries, _ = self._four(source)
         client = self._connection.commands
         found: list[Letter] = []
         with translated():
             rows: Any = await client.zrange(waiting, 0, -1, withscores=True)
-            for start in range(0, len(rows), page):
-                part = rows[start : start + page]
+            for start in range(0, len(rows), READ_AT_ONCE):
+                part = rows[start : start + READ_AT_ONCE]
                 packed: Any = await client.hmget(tries, [place for place, _ in part])
                 found += [
                     letter(place.decode(), body.partition(b"\n")[0], at=at)

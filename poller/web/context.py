@@ -73,11 +73,8 @@ class WebContext:
 class Recent:
     """Looks, and remembers for a second; who asks while somebody looks waits for the same answer."""
 
-    def __init__(
-        self, look: Callable[[], Awaitable[Overview]], *, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, look: Callable[[], Awaitable[Overview]]) -> None:
         self._look = look
-        self._clock = clock
         self._lock = asyncio.Lock()
         self._seen: Overview | None = None
         self._at = 0.0
@@ -90,7 +87,7 @@ class Recent:
         """
         async with self._lock:
             # Judged by when the look began: what was asked for before that may not show yet.
-            began = self._clock()
+            began = time.monotonic()
             if self._seen is None or began - self._at >= FRESH_S:
                 self._seen = None
                 self._seen = await self._look()

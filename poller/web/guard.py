@@ -1,7 +1,6 @@
 """What every request passes first: Host name, token or cookie, a limit on bodies, security headers."""
 
 import time
-from collections.abc import Callable
 
 from starlette.datastructures import Headers, MutableHeaders, QueryParams
 from starlette.requests import Request
@@ -36,10 +35,9 @@ HEADERS = {
 class Guard:
     """Wraps the application."""
 
-    def __init__(self, app: ASGIApp, *, door: Door, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, app: ASGIApp, *, door: Door) -> None:
         self._app = app
         self._door = door
-        self._now = now
         self._names = {door.host.strip("[]").lower(), *door.hosts}
         self._any_address = door.host in {"0.0.0.0", "::", "[::]"}  # noqa: S104 -- compared, not bound
 
@@ -69,10 +67,10 @@ class Guard:
 
     def visitor(self, request: Request) -> Visitor:
         """What the request may do."""
-        token, now = self._door.token, self._now()
+        token = self._door.token
         if session.same(session.bearer(request.headers.get("authorization", "")), token):
             return Visitor(reads=True, acts=True)
-        if session.cookie_holds(request.cookies.get(session.COOKIE, ""), token, now=now):
+        if session.cookie_holds(request.cookies.get(session.COOKIE, ""), token, now=time.time()):
             return Visitor(reads=True, acts=True, by_cookie=True)
         return Visitor(reads=self._at_home(request), acts=False)
 

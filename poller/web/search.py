@@ -1,7 +1,7 @@
 """Looking for events over all streams, newest first, with a limit on the time that it takes."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -16,7 +16,6 @@ from .answers import PlacedEvent
 SEARCH_S = 0.1
 """A search that finds little gives back what it has, and where to go on."""
 LONGEST_PLACE = 40
-Clock = Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,13 +67,7 @@ def cursor_at(cursor: str) -> tuple[Position, str]:
 
 
 async def find(
-    views: Views,
-    sources: Sequence[str],
-    wanted: Wanted,
-    *,
-    limit: int,
-    before: str = "",
-    clock: Clock = time.monotonic,
+    views: Views, sources: Sequence[str], wanted: Wanted, *, limit: int, before: str = ""
 ) -> Found:
     """Look for events, newest first.
 
@@ -84,8 +77,8 @@ async def find(
     start = cursor_at(before) if before else None
     asked = [name for name in sources if not wanted.source or name == wanted.source]
     lanes = [_Lane(views, name, wanted, _below(start, name), limit) for name in asked]
-    end, found = clock() + SEARCH_S, list[Entry]()
-    while len(found) < limit and await _filled(lanes, until=end, clock=clock):
+    end, found = time.monotonic() + SEARCH_S, list[Entry]()
+    while len(found) < limit and await _filled(lanes, until=end):
         lane = max((each for each in lanes if each.entries), key=lambda each: each.head, default=None)
         if lane is None:
             return Found(tuple(found), None, None)
@@ -96,14 +89,14 @@ async def find(
     return _out_of_time(lanes, found, limit)
 
 
-async def _filled(lanes: "Sequence[_Lane]", *, until: float, clock: Clock) -> bool:
+async def _filled(lanes: "Sequence[_Lane]", *, until: float) -> bool:
     """Let every lane know its newest entry or its end; False where the time is over before that.
 
     Each is looked through once at least, then always the one that the others wait for.
     """
     while blank := [lane for lane in lanes if lane.blank]:
         slowest = max(blank, key=lambda lane: (not lane.walked, lane.upto or BEGINNING))
-        if slowest.walked and clock() > until:
+        if slowest.walked and time.monotonic() > until:
             return False
         await slowest.walk()
     return True

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import structlog
@@ -66,16 +65,15 @@ class Day:
 class Trends:
     """Counts, and remembers what it has counted."""
 
-    def __init__(self, context: WebContext, views: Views, *, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, context: WebContext, views: Views) -> None:
         self._context = context
         self._views = views
-        self._now = now
         self._tallies: dict[str, _Tally] = {}
         self._lock = asyncio.Lock()
 
     async def day(self, sources: list[str]) -> Day:
         """The last 24 hours of these sources."""
-        last = int(self._now()) // HOUR_S
+        last = int(time.time()) // HOUR_S
         first = last - HOURS + 1
         end = time.monotonic() + COUNT_S
         async with self._lock:
@@ -101,7 +99,7 @@ class Trends:
 
     async def budget(self, source: str) -> list[tuple[float, float]]:
         """(moment, share) for each five minutes of the last day in which something was noted."""
-        now = self._now()
+        now = time.time()
         return list((await self._views.spent(source, since=now - HOURS * HOUR_S, until=now)).items())
 
     async def run(self) -> None:
@@ -121,7 +119,7 @@ class Trends:
         for each in (await self._context.look()).sources:
             if held.get(f"source/{each.source}"):
                 used = sum(each.budget.used.values())
-                await self._views.note_spent(each.source, at=self._now(), used=used, limit=each.budget.limit)
+                await self._views.note_spent(each.source, at=time.time(), used=used, limit=each.budget.limit)
         return True
 
 

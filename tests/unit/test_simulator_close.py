@@ -13,7 +13,7 @@ from poller.simulators.close.fields import NOISE
 from poller.simulators.close.journal import BadCursor
 from poller.simulators.close.limits import GroupLimits, refusal, told
 from poller.simulators.close.query import BadQuery, found
-from poller.simulators.close.views import expected_cents, formatted, readable
+from poller.simulators.close.views import expected_cents, formatted
 from poller.simulators.truth import Entry
 
 START = 1_764_000_000.0
@@ -814,5 +814,3 @@ def test_tokens() -> None:
         assert world.main.verdict(now=world.clock()) == status
         assert getattr(account, spoil)() == ()
         assert [entry.type for entry in getattr(account, heal[spoil])()] == ["poller.source.resumed"]
-    other = account.add_token("second", scope="none")
-    assert not any(readable(row, other) for row in world.live())

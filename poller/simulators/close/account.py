@@ -120,12 +120,6 @@ class Account:
         """Let the organization's plan be paid."""
         return self._regard(paid=True)
 
-    def add_token(self, secret: str, *, user: str = "", admin: bool = False, scope: Scope = "all") -> Token:
-        """A further token of this organization; the log stays written for the main one."""
-        token = Token(secret=secret, user=user or self._world.main.user, admin=admin, scope=scope)
-        self._world.tokens[secret] = token
-        return token
-
     def _regard(self, **changed: Any) -> Entries:
         main = self._world.main
         could = main.verdict(now=self._world.clock()) == 200

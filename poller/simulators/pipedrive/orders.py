@@ -14,7 +14,7 @@ from .columns import checked, number
 from .fields import DEAL_COLUMNS
 from .projects import Projects
 from .tables import DAY_S, Row
-from .tokens import OAUTH_S, SCOPES, Reach, Token
+from .tokens import OAUTH_S, SCOPES, Reach
 from .world import World
 from .writes import Write
 
@@ -191,11 +191,6 @@ class Orders:
             raise ValueError(msg)
         self._world.ahead_s += days * DAY_S + seconds
         return self.due()
-
-    def add_token(self, secret: str, *, user: int = 1, reach: Reach = "all") -> Token:
-        """A further token of this company; the log stays written for the main one."""
-        self._world.tokens[secret] = Token(secret=secret, user=user, reach=reach)
-        return self._world.tokens[secret]
 
     def due(self) -> Entries:
         """Let the next write be seen that a replica held back; () if none is due."""
