@@ -2,17 +2,17 @@
 
 import os
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from functools import reduce
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
 
 from poller import schemas
 from poller.deliver.filters import wants_type
@@ -105,7 +105,7 @@ def compose(given: Given, *, overrides: Mapping[str, Any]) -> Settings:
     problems += _contradictions(layers)
     lost = given.lost or any(layer.lost for layer in layers)
     try:
-        settings = _validated(layers)
+        settings = Settings.model_validate(reduce(_over, (layer.values for layer in layers)))
     except ValidationError as exc:
         found = [problem(error, origins) for error in exc.errors(include_url=False)]
         problems += [line for path, line in found if not lost and not _under(path, failed)]
@@ -150,23 +150,13 @@ def _layers(given: Given, overrides: Mapping[str, Any]) -> tuple[list[Layer], li
     return layers, found.warnings
 
 
-def _validated(layers: Iterable[Layer]) -> Settings:
-    tables = [layer.values for layer in layers]
-
-    class Layered(Settings):
-        """Settings whose sources are these layers."""
-
-        @classmethod
-        def settings_customise_sources(
-            cls,
-            settings_cls: type[BaseSettings],
-            *_: PydanticBaseSettingsSource,
-            **__: PydanticBaseSettingsSource,
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return tuple(InitSettingsSource(settings_cls, init_kwargs=table) for table in tables)
-
-    Layered.__name__ = Settings.__name__  # how it was put together is no news in a repr
-    return Layered()
+def _over(high: Mapping[str, Any], low: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay one layer's values over another's, table by table."""
+    laid = {**low, **high}
+    for key in high.keys() & low.keys():
+        if isinstance(high[key], Mapping) and isinstance(low[key], Mapping):
+            laid[key] = _over(high[key], low[key])
+    return laid
 
 
 def _under(path: Path_, failed: set[Path_]) -> bool:

@@ -22,7 +22,6 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import PydanticCustomError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from poller.deliver.filters import compile_filter
 from poller.deliver.formats import FORMATS, RATES, UNSIGNED
@@ -319,10 +318,8 @@ class WebhookSettings(_Frozen):
         return values.mask_url(self.url.get_secret_value(), path=self.format == "slack")
 
 
-class Settings(BaseSettings):
-    """All settings. Built directly it reads nothing; `load` reads file, environment and command line."""
-
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+class Settings(_Frozen):
+    """All settings; `load` reads them from file, environment and command line."""
 
     data_dir: Path = Path(".poller")
     redis: RedisSettings = RedisSettings()
@@ -333,18 +330,6 @@ class Settings(BaseSettings):
 
     _origins: dict[Path_, Origin] = PrivateAttr(default_factory=dict)
     _warnings: tuple[str, ...] = PrivateAttr(())
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003 -- pydantic-settings names it
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take what is given and nothing else: the environment is read once, by `load`."""
-        return (init_settings,)
 
     @property
     def warnings(self) -> tuple[str, ...]:
