@@ -9,8 +9,8 @@ import structlog
 
 from poller.errors import StoreUnavailable
 from poller.model import Entry, Event
-from poller.store.letters import Letter, position
-from poller.store.queue import Outcome, Queue, Recovery, Row, StreamFacts, letter_of
+from poller.store.letters import Letter, Row, letter_of, position
+from poller.store.queue import Outcome, Queue, Recovery, StreamFacts
 
 from .lanes import Board, Item, Lane, item_of, waiting_item
 from .retry import JITTER

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
 from poller.model import Entry, Event
-from poller.store.letters import Letter, Meta, Position, position
-from poller.store.queue import Place, before
+from poller.store.letters import Letter, Meta, Position, before, position
+from poller.store.queue import Place
 
 from .retry import Health
 

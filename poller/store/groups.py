@@ -14,7 +14,7 @@ from poller.model import Entry, fields_of
 
 from .connection import Connection, translated
 from .keys import Keys
-from .queue import entries_of
+from .letters import entries_of
 
 DEAD_MOST = 10_000
 """Dead letters that a group keeps for each source."""

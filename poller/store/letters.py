@@ -1,11 +1,13 @@
-"""What is kept of an event on its way to an endpoint, as values and as bytes. No Redis in here."""
+"""An event in its stream and on its way to an endpoint, as values and as bytes. No Redis in here."""
 
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
 
-from poller.model import Event
+from poller.model import Entry, Event
 
 Position = tuple[int, int]
 """A stream's entry id as numbers: milliseconds and sequence."""
@@ -26,6 +28,14 @@ def place_of(where: Position) -> str:
 def before_ms(ms: int) -> str:
     """The place before everything of that millisecond (Unix time) and later."""
     return place_of((max(0, ms - 1), LAST_SEQUENCE))
+
+
+def before(place: str) -> str:
+    """Name the greatest entry id below one."""
+    ms, seq = position(place)
+    if seq:
+        return place_of((ms, seq - 1))
+    return before_ms(ms) if ms else "0-0"
 
 
 class Meta(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -76,6 +86,19 @@ def letter(place: str, packed: bytes, *, at: float = 0.0) -> Letter:
     return Letter(place, _decoder.decode(head), body, at)
 
 
+def fresh(old: Letter, *, at: float) -> Letter:
+    """Begin an event's schedule anew."""
+    meta = Meta(id=old.meta.id, type=old.meta.type, subject=old.meta.subject, time=old.meta.time)
+    return Letter(old.place, meta, old.body, at)
+
+
+def letter_of(entry: Entry, *, at: float) -> Letter:
+    """Copy an event out of the stream."""
+    event = entry.event
+    meta = Meta(id=event.id, type=event.type, subject=event.subject, time=event.time)
+    return Letter(entry.place, meta, event.body, at)
+
+
 FIELDS = frozenset({b"id", b"type", b"subject", b"time", b"event"})
 """What an entry of a source's stream has (contract §6)."""
 
@@ -89,6 +112,31 @@ def event_of(fields: dict[bytes, bytes]) -> Event:
         time=fields[b"time"].decode(),
         body=fields[b"event"],
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One entry of a source's stream."""
+
+    source: str
+    place: str
+    entry: Entry | None
+    """None where it is no event of ours: somebody else wrote it, and it is to be stepped over."""
+
+
+def rows_of(source: str, rows: Any) -> Iterable[Row]:
+    """Read entries as redis-py gives them."""
+    for raw, fields in rows or ():
+        place, entry = raw.decode(), None
+        if fields and fields.keys() >= FIELDS:
+            with suppress(UnicodeDecodeError):  # then it is none of ours
+                entry = Entry(place=place, source=source, event=event_of(fields))
+        yield Row(source, place, entry)
+
+
+def entries_of(source: str, rows: Any) -> Iterable[Entry]:
+    """Read the events among entries as redis-py gives them."""
+    return (row.entry for row in rows_of(source, rows) if row.entry)
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -12,16 +12,8 @@ import msgspec
 
 from .connection import Connection, Script, translated
 from .keys import Keys
-from .letters import Attempt, Letter, before_ms, letter, position
-from .queue import (
-    dead_letters,
-    entries_of,
-    fresh,
-    keys_of,
-    letter_of,
-    refill_args,
-    stream_facts,
-)
+from .letters import Attempt, Letter, before_ms, entries_of, fresh, letter, letter_of, position
+from .queue import dead_letters, keys_of, refill_args, stream_facts
 from .views import Views
 
 _ORDER = Script("endpoint_order")

@@ -7,7 +7,6 @@ dies repeats only what was under way, and reading has no side effect that a stal
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -19,18 +18,17 @@ from poller.model import Entry
 from .connection import Connection, Script, translated
 from .keys import Keys
 from .letters import (
-    FIELDS,
     Attempt,
     EndpointState,
     Letter,
     Meta,
     Notice,
-    before_ms,
-    event_of,
+    Row,
+    entries_of,
+    fresh,
     letter,
-    place_of,
-    position,
     record,
+    rows_of,
 )
 from .reads import Reads
 
@@ -57,16 +55,6 @@ class Place:
     holes: tuple[str, ...] = ()
     ordinal: int = 0
     """How many entries the stream ever got up to the cursor: tells the lag, and what trimming took."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One entry of a source's stream."""
-
-    source: str
-    place: str
-    entry: Entry | None
-    """None where it is no event of ours: somebody else wrote it, and it is to be stepped over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -367,16 +355,6 @@ class Queue:
                 await pipe.execute()
 
 
-def rows_of(source: str, rows: Any) -> Iterable[Row]:
-    """Read entries as redis-py gives them."""
-    for raw, fields in rows or ():
-        place, entry = raw.decode(), None
-        if fields and fields.keys() >= FIELDS:
-            with suppress(UnicodeDecodeError):  # then it is none of ours
-                entry = Entry(place=place, source=source, event=event_of(fields))
-        yield Row(source, place, entry)
-
-
 def keys_of(keys: Keys, source: str, endpoint: str) -> tuple[str, str, str, str]:
     """What an endpoint has in one source: its place, what waits, what is known of it, what is dead.
 
@@ -388,32 +366,6 @@ def keys_of(keys: Keys, source: str, endpoint: str) -> tuple[str, str, str, str]
         keys.tries(source, endpoint),
         keys.dead(source, endpoint),
     )
-
-
-def entries_of(source: str, rows: Any) -> Iterable[Entry]:
-    """Read the events among entries as redis-py gives them."""
-    return (row.entry for row in rows_of(source, rows) if row.entry)
-
-
-def before(place: str) -> str:
-    """Name the greatest entry id below one."""
-    ms, seq = position(place)
-    if seq:
-        return place_of((ms, seq - 1))
-    return before_ms(ms) if ms else "0-0"
-
-
-def fresh(old: Letter, *, at: float) -> Letter:
-    """Begin an event's schedule anew."""
-    meta = Meta(id=old.meta.id, type=old.meta.type, subject=old.meta.subject, time=old.meta.time)
-    return Letter(old.place, meta, old.body, at)
-
-
-def letter_of(entry: Entry, *, at: float) -> Letter:
-    """Copy an event out of the stream."""
-    event = entry.event
-    meta = Meta(id=event.id, type=event.type, subject=event.subject, time=event.time)
-    return Letter(entry.place, meta, event.body, at)
 
 
 def recovery_of(kept: Mapping[str, str]) -> Recovery:

@@ -14,8 +14,7 @@ from poller.model import Entry
 
 from .connection import Connection, translated
 from .keys import Keys
-from .letters import Position, before_ms, place_of, position
-from .queue import entries_of, rows_of
+from .letters import Position, before_ms, entries_of, place_of, position, rows_of
 
 AT_ONCE = 200
 BLOCK_S = 5.0

@@ -13,8 +13,7 @@ from poller.model import Entry
 
 from .connection import Connection, Script, translated
 from .keys import Keys
-from .letters import Attempt, Meta, Position, place_of, position
-from .queue import entries_of
+from .letters import Attempt, Meta, Position, entries_of, place_of, position
 
 WALKED_AT_ONCE = 500
 """Entries that the counting script looks at: under a millisecond of the server's time."""

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from poller.deliver.lanes import Board, Item, Lane, item_of, waiting_item
 from poller.deliver.retry import Health
 from poller.model import Entry
-from poller.store.letters import Letter, Meta, position
-from poller.store.queue import Place, before
+from poller.store.letters import Letter, Meta, before, position
+from poller.store.queue import Place
 
 HOUR = 3600.0
 
