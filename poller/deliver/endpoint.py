@@ -14,7 +14,7 @@ import structlog
 
 from poller.errors import StoreError
 from poller.model import Event
-from poller.store.connection import Connection
+from poller.store.connection import Connection, ended
 from poller.store.keys import Keys
 from poller.store.letters import Attempt, Meta
 from poller.store.queue import Orders, Outcome, Queue
@@ -39,7 +39,6 @@ GRACE_S = 18.0
 """How long a stop waits for what is under way: one request's deadline and its settlement."""
 HESITATION_S = 1.0
 """Pause between attempts once an endpoint is in doubt, until it takes something or is probed."""
-INSIST_S = 0.5
 JUMP_S = 5.0
 """A clock that is this much behind what it said before has jumped."""
 
@@ -378,12 +377,6 @@ async def _wait(event: asyncio.Event, timeout_s: float) -> None:
 
 
 async def _end(tasks: Iterable["asyncio.Task[Any]"]) -> None:
-    # asyncio.wait_for of Python 3.11 can swallow a cancellation (python/cpython#86296), and libraries use
-    # it: whoever is not gone by then is told again.
     tasks = list(tasks)
-    left = {task for task in tasks if not task.done()}
-    while left:
-        for task in left:
-            task.cancel()
-        _, left = await asyncio.wait(left, timeout=INSIST_S)
+    await ended(tasks)
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -6,7 +6,7 @@ by its commit id, and nothing else. Foreign errors end here, as StoreUnavailable
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +22,7 @@ from .cluster import COMMAND_TIMEOUT_S, Client
 
 FSYNC_TIMEOUT_S = 3.0
 """How long a durable script waits for the disk: an fsync each second, and one that is slow."""
+AGAIN_S = 0.1
 OLDEST_VERSION = (7, 0)
 """XAUTOCLAIM's third reply and script flags; Debian 12 ships 7.0."""
 
@@ -252,6 +253,15 @@ class Connection:
         if isinstance(self.commands, Client):
             return await self.commands.on_masters("INFO", section)
         return [await self.commands.info(section)]
+
+
+async def ended(tasks: Iterable["asyncio.Task[Any]"]) -> None:
+    """Cancel until all are gone: on Python 3.11 whoever is just given its reply can swallow it (gh-86296)."""
+    left = {task for task in tasks if not task.done()}
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=AGAIN_S)
 
 
 def _share_a_tag(keys: Sequence[str]) -> None:

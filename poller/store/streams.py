@@ -5,14 +5,14 @@ Each source is read on its own, so that it works on Redis Cluster too, where eac
 
 import asyncio
 import heapq
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeAlias
 
 from poller.errors import StoreUnavailable
 from poller.model import Entry
 
-from .connection import Connection, translated
+from .connection import Connection, ended, translated
 from .keys import Keys
 from .letters import Position, before_ms, entries_of, place_of, position, rows_of
 
@@ -104,7 +104,7 @@ class Streams:
         try:
             yield news
         finally:
-            await _ended({looking, *readers.values()})
+            await ended({looking, *readers.values()})
 
     async def _look(self, news: News, wanted: frozenset[str], follow: Callable[[str], None]) -> None:
         """Start a reader for each source that is there or appears."""
@@ -138,14 +138,6 @@ class Streams:
                     )  # also past what is none of ours: else it is read again, at once, for ever
                     if row.entry:
                         await news.put(row.entry)
-
-
-async def _ended(tasks: Collection[asyncio.Task[None]]) -> None:
-    """Cancel until all are gone: a client that is just taking its reply can swallow a cancellation."""
-    while tasks:
-        for task in tasks:
-            task.cancel()
-        _, tasks = await asyncio.wait(tasks, timeout=0.1)
 
 
 async def _told(work: Coroutine[Any, Any, None], news: News) -> None:

@@ -13,6 +13,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from poller.errors import StoreError
+from poller.store.connection import ended
 from poller.store.operators import EndpointAdmin
 from poller.store.streams import Streams
 from poller.store.views import Views
@@ -27,7 +28,7 @@ from .hooks import Hints
 from .live import Feed
 from .metrics import Meters
 from .render import warm
-from .serving import Listener, ended, serving
+from .serving import Listener, serving
 from .trends import Trends
 
 
@@ -95,8 +96,7 @@ async def opened(web: Web, listener: Listener) -> AsyncIterator[None]:
         async with serving(web.app, listener, ending=web.end):
             yield
     finally:
-        for each in beside:
-            await ended(each)
+        await ended(beside)
         await web.feed.close()
 
 

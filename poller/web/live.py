@@ -8,12 +8,12 @@ import structlog
 
 from poller.errors import StoreError
 from poller.model import Entry
+from poller.store.connection import ended
 from poller.store.letters import place_of, position
 from poller.store.streams import Streams
 
 from .render import render
 from .search import Wanted, cursor_at, cursor_of
-from .serving import ended
 
 MOST_LISTENERS = 100
 BEHIND = 200
@@ -49,7 +49,7 @@ class Feed:
         """Follow no more."""
         if self._following is not None:
             following, self._following = self._following, None
-            await ended(following)
+            await ended([following])
 
     async def listen(self, wanted: Wanted, *, after: str) -> AsyncIterator[str]:
         """Server-sent events, until the listener goes; `after` is the cursor of the last one it has."""

@@ -1,6 +1,5 @@
 """The service's own port: one that is taken is told at once, and running answers may end."""
 
-import asyncio
 import errno
 import os
 import socket
@@ -8,7 +7,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from operator import methodcaller
-from typing import Any
 
 from starlette.types import ASGIApp
 
@@ -16,7 +14,6 @@ from poller.errors import SettingsError
 from poller.serving import Guest
 
 BACKLOG = 256
-AGAIN_S = 0.1
 FAREWELL_S = 1.0
 """How long running answers may take once the service ends."""
 
@@ -83,10 +80,3 @@ async def serving(app: ASGIApp, listener: Listener, *, ending: Callable[[], None
             yield
         finally:
             ending()
-
-
-async def ended(task: "asyncio.Task[Any]") -> None:
-    """Cancel until it is gone: on Python 3.11 a client that just takes its reply can swallow it."""
-    while not task.done():
-        task.cancel()
-        await asyncio.wait({task}, timeout=AGAIN_S)
