@@ -11,7 +11,7 @@ from clocks import Clock
 from poller.model import loads
 from poller.simulators import Options, serve
 from poller.simulators.pipedrive import Orders, World
-from poller.simulators.pipedrive.fields import PROJECT_FIELD, TEXT_FIELD
+from poller.simulators.pipedrive.fields import TEXT_FIELD
 
 NOON = 1_800_014_400.0
 """2027-01-15, noon in UTC."""
@@ -167,15 +167,11 @@ async def test_things_with_a_name() -> None:
         assert await caller.ids("/api/v2/stages?pipeline_id=2") == [6, 7]
         assert await caller.ids("/v1/stages?pipeline_id=2") == [6, 7]
         assert await caller.ids("/api/v2/phases?board_id=2") == [6, 7]
-        assert await caller.ids("/v1/projects/phases?board_id=2") == [6, 7]
-        assert (await caller.refused("/v1/projects/phases"))[0] == 400
         assert await caller.ids("/api/v2/organizations?ids=2,4") == [2, 4]
         assert (await caller.json("/v1/users"))["data"][0]["name"] == "Maret Kask"
-        assert (await caller.json("/v1/users/me"))["data"]["company_domain"] == "acme"
         caller.orders.rename("stage", 3, "Trial")
-        assert (await caller.json("/api/v2/stages/3"))["data"]["name"] == "Trial"
-        assert (await caller.json("/v1/stages/3"))["data"]["name"] == "Trial"
-        assert (await caller.refused("/api/v2/pipelines/9"))[0] == 404
+        for path in ("/api/v2/stages", "/v1/stages"):
+            assert "Trial" in [stage["name"] for stage in (await caller.json(path))["data"]]
 
 
 # --- lists of v2 --------------------------------------------------------------------------------------
@@ -196,8 +192,6 @@ async def test_things_with_a_name() -> None:
         ("deals?sort_direction=up", "sort_direction must be of asc, desc"),
         ("deals?owner_id=me", "owner_id must be an integer"),
         ("deals?ids=" + ",".join(map(str, range(101))), "ids must name at most 100"),
-        ("deals?custom_fields=" + ",".join("abcdefghijklmnop"), "custom_fields must name at most 15"),
-        ("deals?include_fields=weather", "include_fields must be of next_activity_id"),
         ("deals?cursor=nonsense", "Invalid cursor"),
         ("deals?cursor=bnVsbA", "Invalid cursor"),
         ("stages?updated_since=2027-01-15T12:00:00Z", "updated_since is not allowed"),
@@ -230,15 +224,10 @@ async def test_filters_and_orders() -> None:
             assert await caller.ids(f"/api/v2/deals?{query}") == ids, query
 
 
-async def test_further_fields() -> None:
-    """include_fields adds what it names, custom_fields leaves only those it names."""
-    async with calling(deals=1) as caller:
-        (deal,) = (await caller.json("/api/v2/deals?include_fields=activities_count,first_won_time"))["data"]
-        assert set(deal) - set(DEAL.split()) == {"activities_count", "first_won_time"}
-        key = next(iter(deal["custom_fields"]))
-        (deal,) = (await caller.json(f"/api/v2/deals?custom_fields={key}"))["data"]
-        assert list(deal["custom_fields"]) == [key]
-        caller.sim.set(null_custom_fields=False)
+async def test_empty_custom_fields() -> None:
+    """custom_fields names those without a value too, or leaves them out."""
+    async with calling(deals=1, null_custom_fields=False) as caller:
+        key = TEXT_FIELD
         caller.orders.update(1, custom_fields={key: None})
         assert key not in (await caller.json("/api/v2/deals/1"))["data"]["custom_fields"]
 
@@ -517,40 +506,6 @@ async def test_bad_recents(query: str) -> None:
         assert (await caller.refused(f"/v1/recents?{query}"))[0] == 400
 
 
-async def test_changelog_of_every_column() -> None:
-    """Whatever is written, also where nothing stood before, can be told by the changelogs."""
-    async with calling() as caller:
-        caller.orders.create(title="Pilot")
-        caller.orders.projects.create_project(title="Pilot")
-        caller.orders.update(1, custom_fields={TEXT_FIELD: "PO-1"}, label_ids=[11], value="9.5", org_id=None)
-        caller.orders.projects.update_project(1, custom_fields={PROJECT_FIELD: "remote"}, org_ids=[])
-        told = {line["field_key"]: line for line in (await caller.json("/v1/deals/1/changelog"))["data"]}
-        assert (told["label_ids"]["old_value"], told["label_ids"]["new_value"]) == ("[]", "[11]")
-        assert told["value"]["new_value"] == "9.5"
-        (hop,) = (await caller.json("/api/v2/projects/1/changelog"))["data"]
-        assert hop["new_values"] == {"custom_fields": {PROJECT_FIELD: "remote"}}
-
-
-async def test_changelogs() -> None:
-    """The changelogs tell the hops between two polls, latest first; values of v1 are texts."""
-    async with calling() as caller:
-        caller.orders.create(title="Pilot", value=10)
-        caller.clock.now += 1
-        caller.orders.win(1)
-        caller.clock.now += 1
-        caller.orders.reopen(1)
-        told = (await caller.json("/v1/deals/1/changelog"))["data"]
-        hops = [(line["old_value"], line["new_value"]) for line in told if line["field_key"] == "status"]
-        assert hops == [("won", "open"), ("open", "won")]
-        page = await caller.json("/v1/deals/1/changelog?limit=2")
-        assert len(page["data"]) == 2
-        assert page["additional_data"]["next_cursor"]
-        caller.orders.projects.create_project(title="Roll-out")
-        caller.orders.projects.complete_project(1)
-        (hop,) = (await caller.json("/api/v2/projects/1/changelog"))["data"]
-        assert (hop["old_values"]["status"], hop["new_values"]["status"]) == ("open", "completed")
-
-
 # --- who may, and how often -------------------------------------------------------------------------
 
 
@@ -624,9 +579,9 @@ async def test_other_errors(mode: str) -> None:
     [
         ("/api/v2/deals", 10), ("/api/v2/deals/archived", 20), ("/api/v2/deals/1", 1), ("/api/v2/stages", 5),
         ("/api/v2/projects", 10), ("/api/v2/projects/archived", 10), ("/v1/projects", 20),
-        ("/v1/users/me", 2), ("/v1/recents?since_timestamp=2027-01-15%2000:00:00", 20),
+        ("/v1/users", 20), ("/v1/recents?since_timestamp=2027-01-15%2000:00:00", 20),
         ("/v1/stages/1/deals", 20),
-        ("/v1/deals/1/changelog", 20), ("/api/v2/deals?limit=900", 10),
+        ("/api/v2/deals?limit=900", 10),
     ],
 )  # fmt: skip
 async def test_costs(path: str, cost: int) -> None:
@@ -659,7 +614,7 @@ async def test_daily_budget() -> None:
     async with calling(deals=1, daily_tokens=15, burst=40) as caller:
         assert [(await caller.get("/api/v2/deals"))[0] for _ in range(3)] == [200, 200, 429]
         caller.clock.now += 60
-        status, headers, _ = await caller.get("/v1/users/me")
+        status, headers, _ = await caller.get("/v1/users")
         assert (status, headers["x-daily-ratelimit-token-remaining"]) == (429, "0")
         assert (headers["x-ratelimit-reset"], headers["x-ratelimit-remaining"]) == ("2", "40")
         caller.clock.now = NOON + 43_200

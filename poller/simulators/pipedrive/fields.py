@@ -17,14 +17,6 @@ DEAL = (
 )  # fmt: skip
 """A deal of v2, list and single alike."""
 
-DEAL_EXTRAS = (
-    "next_activity_id", "last_activity_id", "first_won_time", "products_count", "files_count", "notes_count",
-    "followers_count", "email_messages_count", "activities_count", "done_activities_count",
-    "undone_activities_count", "participants_count", "last_incoming_mail_time", "last_outgoing_mail_time",
-    "smart_bcc_email", "source_lead_id",
-)  # fmt: skip
-"""What `include_fields` may name."""
-
 PROJECT = (
     "id", "title", "description", "status", "board_id", "phase_id", "owner_id", "start_date", "end_date",
     "deal_ids", "person_ids", "org_ids", "label_ids", "health_status", "add_time", "update_time",

@@ -97,7 +97,7 @@ def project(row: Row, switches: Switches) -> dict[str, Json]:
 
 
 def thing(named: Named, tables: Tables) -> dict[str, Json]:
-    """A stage, pipeline, board, phase, user, person or organization of v1."""
+    """A stage, pipeline, user, person or organization of v1."""
     times = {"add_time": moment(named.add_time), "update_time": moment(named.update_time)}
     return {"id": named.id, "name": named.name, **_PRINTED[named.table](named, tables), **times}
 
@@ -179,14 +179,6 @@ def _pipeline(named: Named, _tables: Tables) -> dict[str, Json]:
     }
 
 
-def _board(named: Named, _tables: Tables) -> dict[str, Json]:
-    return {"order_nr": named.order}
-
-
-def _phase(named: Named, _tables: Tables) -> dict[str, Json]:
-    return {"board_id": named.home, "order_nr": named.order}
-
-
 def _user(named: Named, _tables: Tables) -> dict[str, Json]:
     return {
         "default_currency": "EUR",
@@ -208,8 +200,6 @@ def _contact(named: Named, _tables: Tables) -> dict[str, Json]:
 _PRINTED: Mapping[str, Any] = {
     "stage": _stage,
     "pipeline": _pipeline,
-    "board": _board,
-    "phase": _phase,
     "user": _user,
     "person": _contact,
     "organization": _contact,

@@ -1,20 +1,17 @@
 """API v1: what the old document names and still answers, in the old shapes, by start and limit."""
 
 from collections.abc import Iterable
-from typing import Any
 
-from poller.model import Json, dumps
+from poller.model import dumps
 
 from . import answers, legacy
 from .answers import Reply
 from .asking import Call, Rejected, paged
-from .fields import DEAL_TIMES
 from .tables import Named, Row
 from .v2 import project_filter, row_of
 from .views import status_of
 
 _MOST = 500
-_HIDDEN = frozenset({"delete_time", "update_time"})
 
 
 def stages(call: Call) -> Reply:
@@ -49,16 +46,6 @@ def stage_deals(call: Call) -> Reply:
     return answers.page_v1((deal(call, row) for row in shown), start=start, limit=limit, more=more)
 
 
-def deal_changelog(call: Call) -> Reply:
-    """What was written to a deal, latest first, one row per field; values are texts."""
-    row = row_of(call, "deal")
-    hops = call.world.history.get(row.subject, ())
-    told = [line for hop in reversed(hops) for line in _lines(hop.at, hop.old, hop.new)]
-    numbered = list(enumerate(told))
-    found, cursor = paged(call, numbered, by="id", place=lambda one: (one[0], one[0]), limit=call.limit())
-    return answers.page((dumps(line) for _, line in found), cursor, call.world.switches)
-
-
 def projects(call: Call) -> Reply:
     """Projects by cursor; archived ones only with include_archived."""
     archived = call.query.get("include_archived", "").lower() in {"1", "true"}
@@ -79,29 +66,9 @@ def project(call: Call) -> Reply:
     return answers.single_v1(legacy.project(row_of(call, "project"), call.world.switches))
 
 
-def things(call: Call, *, table: str) -> Reply:
-    """All boards, phases of a board, or users, in one piece."""
-    board = call.number("board_id")
-    if table == "phase" and board is None:
-        raise Rejected(400, "board_id is required")
-    rows = [named for named in _rows(call, table) if table != "phase" or named.home == board]
-    return answers.single_v1([legacy.thing(named, call.world.tables) for named in rows] or None)
-
-
-def thing(call: Call, *, table: str) -> Reply:
-    """One stage, board, phase or user."""
-    named = call.world.tables[table].get(call.place())
-    if named is None:
-        raise Rejected(404, f"{table.capitalize()} not found")
-    return answers.single_v1(legacy.thing(named, call.world.tables))
-
-
-def me(call: Call) -> Reply:
-    """Whose token it is, and of which company."""
-    user = legacy.thing(call.world.tables["user"][call.token.user], call.world.tables)
-    company = call.world.account
-    told = {"is_you": True, "company_id": 5423, "company_name": company.title(), "company_domain": company}
-    return answers.single_v1(user | told)
+def users(call: Call) -> Reply:
+    """All users, in one piece."""
+    return answers.single_v1([legacy.thing(named, call.world.tables) for named in _rows(call, "user")])
 
 
 def window(call: Call) -> tuple[int, int]:
@@ -125,28 +92,3 @@ def _rows(call: Call, table: str) -> Iterable[Named]:
 
 def _thing(call: Call, named: Named) -> bytes:
     return dumps(legacy.thing(named, call.world.tables))
-
-
-def _lines(at: float, old: Any, new: Any) -> list[dict[str, Json]]:
-    return [
-        {
-            "field_key": name,
-            "old_value": _text(name, old[name]),
-            "new_value": _text(name, new[name]),
-            "actor_user_id": 1,
-            "time": legacy.moment(at),
-            "change_source": "app",
-            "change_source_user_agent": None,
-            "is_bulk_update_flag": False,
-        }
-        for name in sorted(new)
-        if name not in _HIDDEN
-    ]
-
-
-def _text(name: str, value: Any) -> str | None:
-    if value is None:
-        return None
-    if name in DEAL_TIMES:
-        return legacy.moment(value)
-    return value if isinstance(value, str) else dumps(value).decode()

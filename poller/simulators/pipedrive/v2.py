@@ -1,26 +1,23 @@
 """API v2: deals, archived deals, projects, and the things with a name, by keyset cursors."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-from poller.model import dumps, rfc3339
+from poller.model import dumps
 
 from . import answers, views
 from .answers import Reply
 from .asking import Call, Rejected, paged
-from .fields import CUSTOM, DEAL_EXTRAS, PROJECT_TIMES, Kind
+from .fields import Kind
 from .shelves import ORDERS, place
 from .tables import Named, Row
-from .writes import Hop
 
 _STATUSES: dict[Kind, tuple[str, ...]] = {
     "deal": ("open", "won", "lost", "deleted"),
     "project": ("open", "completed", "canceled", "deleted"),
 }
-_MOST_CUSTOM = 15
 _DIRECTIONS = ("asc", "desc")
-_HIDDEN = frozenset({"delete_time", "update_time"})
 
 
 # --- deals and projects -------------------------------------------------------------------------
@@ -37,13 +34,12 @@ def deals(call: Call, *, archived: bool) -> Reply:
         limit=_limit(call),
         keep=lambda row: row.archived == archived and of_status(row) and wanted(row),
     )
-    return answers.page(_printed_deals(call, found), cursor, call.world.switches)
+    return answers.page((_encoded(call, row) for row in found), cursor, call.world.switches)
 
 
 def deal(call: Call) -> Reply:
     """One deal by its id, archived or not."""
-    row = row_of(call, "deal")
-    return answers.single(next(_printed_deals(call, [row])))
+    return answers.single(_encoded(call, row_of(call, "deal")))
 
 
 def projects(call: Call, *, archived: bool) -> Reply:
@@ -63,14 +59,6 @@ def projects(call: Call, *, archived: bool) -> Reply:
 def project(call: Call) -> Reply:
     """One project by its id, archived or not."""
     return answers.single(_encoded(call, row_of(call, "project")))
-
-
-def project_changelog(call: Call) -> Reply:
-    """What was written to a project, latest first."""
-    row = row_of(call, "project")
-    numbered = list(enumerate(reversed(call.world.history.get(row.subject, ()))))
-    found, cursor = paged(call, numbered, by="id", place=lambda one: (one[0], one[0]), limit=_limit(call))
-    return answers.page((dumps(_hop(hop)) for _, hop in found), cursor, call.world.switches)
 
 
 # --- what has a name ------------------------------------------------------------------------------
@@ -96,14 +84,6 @@ def things(call: Call, *, table: str) -> Reply:
     )
     page, cursor = paged(call, rows, by="id", place=_named_place, limit=_limit(call))
     return answers.page((dumps(views.thing(named)) for named in page), cursor, call.world.switches)
-
-
-def thing(call: Call, *, table: str) -> Reply:
-    """One stage, pipeline, board, phase, person or organization."""
-    named = call.world.tables[table].get(call.place())
-    if named is None:
-        raise Rejected(404, f"{table.capitalize()} not found")
-    return answers.single(dumps(views.thing(named)))
 
 
 # --- how ------------------------------------------------------------------------------------------
@@ -175,40 +155,5 @@ def _encoded(call: Call, row: Row) -> bytes:
     return call.world.encoded(row, "v2", lambda: dumps(views.shown(row, call.world.switches)))
 
 
-def _printed_deals(call: Call, rows: Iterable[Row]) -> Iterator[bytes]:
-    added = call.names("include_fields", DEAL_EXTRAS)
-    custom = call.names("custom_fields", most=_MOST_CUSTOM)
-    for row in rows:
-        if not added and not custom:
-            yield _encoded(call, row)
-            continue
-        printed = views.shown(row, call.world.switches) | views.extras(row, added)
-        if custom:
-            held = printed["custom_fields"]
-            printed["custom_fields"] = {
-                key: held[key] for key in CUSTOM["deal"] if key in {*custom} & {*held}
-            }
-        yield dumps(printed)
-
-
 def _named_place(named: Named) -> tuple[Any, int]:
     return named.id, named.id
-
-
-def _told(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: rfc3339(value) if name in PROJECT_TIMES and value is not None else value
-        for name, value in values.items()
-        if name not in _HIDDEN
-    }
-
-
-def _hop(hop: Hop) -> dict[str, Any]:
-    return {
-        "change_source": "app",
-        "change_source_user_agent": None,
-        "time": rfc3339(hop.at),
-        "new_values": _told(hop.new),
-        "old_values": _told(hop.old),
-        "actor_user_id": 1,
-    }

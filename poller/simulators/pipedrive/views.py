@@ -6,7 +6,7 @@ from typing import Any
 
 from poller.model import Json, rfc3339
 
-from .fields import CUSTOM, DEAL, DEAL_EXTRAS, DEAL_TIMES, PROJECT, PROJECT_TIMES
+from .fields import CUSTOM, DEAL, DEAL_TIMES, PROJECT, PROJECT_TIMES
 from .switches import Switches
 from .tables import Named, Row
 
@@ -17,11 +17,6 @@ def shown(row: Row, switches: Switches) -> dict[str, Json]:
     """A deal or project as API v2 prints it, in lists and by its id alike."""
     names, printed = (DEAL, _deal) if row.kind == "deal" else (PROJECT, _project)
     return {name: printed(row, name, switches) for name in names}
-
-
-def extras(row: Row, names: list[str]) -> dict[str, Json]:
-    """What `include_fields` adds to a deal."""
-    return {name: _extra(row, name) for name in DEAL_EXTRAS if name in names}
 
 
 def whole(at: float) -> str:
@@ -75,12 +70,6 @@ def _project(row: Row, name: str, switches: Switches) -> Json:
     if name == "custom_fields":
         return custom(row, nulls=switches.null_custom_fields)
     return _plain(row.values[name], rfc3339 if name in PROJECT_TIMES else None)
-
-
-def _extra(row: Row, name: str) -> Json:
-    if name == "smart_bcc_email":
-        return f"company+deal{row.id}@pipedrivemail.com"
-    return _plain(row.values[name], whole if name in DEAL_TIMES else None)
 
 
 def _plain(value: Any, moment: Any) -> Json:

@@ -3,7 +3,6 @@
 import math
 import random
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -17,13 +16,12 @@ from .shelves import Shelves
 from .switches import Switches
 from .tables import DAY_S, Named, Row, reference_tables
 from .tokens import Token
-from .writes import Hop, Write
+from .writes import Write
 
 DEMO_TOKEN = "pipedrive_demo_token"  # noqa: S105 - made up, and worth nothing anywhere else
 """What a simulated company takes unless it is told otherwise."""
 PURGED_AFTER_S = 30 * DAY_S
 """A deleted row is shown to who asks for deleted ones this long, in seconds; then it is gone."""
-_HOPS = 200
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,7 +58,6 @@ class World:
         self.shown = Shelves()
         self.purged: dict[str, float] = {}
         """When rows were purged, by subject, in Unix seconds."""
-        self.history: dict[str, deque[Hop]] = {}
         self.main = Token(secret=token)
         self.tokens = {token: self.main}
         self.closed, self._able = False, True
@@ -220,20 +217,12 @@ class World:
             self._live[row.kind].pop(row.id, None)
         else:
             self._live[row.kind][row.id] = row
-        if old:
-            self._remember(old, row)
         return row
 
     def stamp(self, kind: Kind) -> float:
         """Now, as precisely as the kind's times are kept: whole seconds, for projects milliseconds."""
         now = self.now()
         return math.floor(now) if kind == "deal" else math.floor(now * 1000) / 1000
-
-    def _remember(self, old: Row, new: Row) -> None:
-        names = [name for name in new.values if old.values[name] != new.values[name]]
-        hops = self.history.setdefault(new.subject, deque(maxlen=_HOPS))
-        was, now = ({name: row.values[name] for name in names} for row in (old, new))
-        hops.append(Hop(self.now(), was, now))
 
     def _visible_at(self, rows: tuple[tuple[Row, str], ...]) -> float:
         """When a write is seen: never before an earlier one of the same record."""
@@ -284,7 +273,6 @@ class World:
             self._deleted.discard(subject)
             self.shown.take(subject)
             del self.rows[subject]
-            self.history.pop(subject, None)
 
     def _overdue(self, subject: str, now: float) -> bool:
         deleted: float = self.shown[subject].values["delete_time"]

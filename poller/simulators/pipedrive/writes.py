@@ -16,12 +16,3 @@ class Write:
     values: Mapping[str, Any] = field(default_factory=dict)
     touch: bool = True
     cause: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Hop:
-    """One write as the changelog tells it; `at` in Unix seconds."""
-
-    at: float
-    old: Mapping[str, Any]
-    new: Mapping[str, Any]
