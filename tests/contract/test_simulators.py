@@ -866,11 +866,11 @@ async def test_close_keys() -> None:
         wrong = (basic(key, "secret"), basic("api_other"), "Basic !", "Bearer other", f"Token {key}", "")
         good = (basic(key), f"Bearer {key}")
         for given in (*good, *wrong):
-            status, headers, body = await caller.get("/me/", token="", authorization=given)
+            status, headers, body = await caller.get("/pipeline/", token="", authorization=given)
             assert status == (200 if given in good else 401)
             assert "ratelimit" in headers
-            assert ("email" in loads(body)) == (given in good)
-        assert "error" in loads((await caller.get("/me/", token=""))[2])
+            assert ("data" in loads(body)) == (given in good)
+        assert "error" in loads((await caller.get("/pipeline/", token=""))[2])
 
 
 @pytest.mark.parametrize(
@@ -947,7 +947,6 @@ async def test_close_deleted() -> None:
         assert (event["object_id"], event["previous_data"]["value"]) == (close.EXAMPLE, 100)
         assert event["date_updated"].endswith("000")
         assert log["cursor_next"] is None
-        assert await caller.json(f"/event/{event['id']}/") == event
         caller.sim.set(event_dates="offset")
         (event,) = (await caller.json("/event/"))["data"]
         assert event["date_updated"].endswith("000+00:00")

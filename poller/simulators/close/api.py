@@ -52,13 +52,11 @@ class Api:
     def app(self) -> Starlette:
         """The ASGI application; a path without its last slash is none."""
         paths: tuple[tuple[str, str, Handler], ...] = (
-            ("/me/", "me", self._me),
             ("/opportunity/", "opportunity", self._opportunities),
             ("/opportunity/{id}/", "opportunity_id", self._opportunity),
             ("/status/opportunity/", "status", self._statuses),
             ("/pipeline/", "pipeline", self._pipelines),
             ("/event/", "event", self._events),
-            ("/event/{id}/", "event_id", self._event),
             ("/activity/status_change/opportunity/", "activity", self._activities),
         )
         routes = [
@@ -160,9 +158,6 @@ class Api:
         return _json(_only(world.shown(row), fields))
 
     # --- names --------------------------------------------------------------------------------
-    def _me(self, world: World, token: Token, _request: Request) -> Response:
-        return _json(views.me(token, world.tables))
-
     def _statuses(self, world: World, _token: Token, request: Request) -> Response:
         return _listed([views.status(one, world.tables) for one in world.tables.statuses.values()], request)
 
@@ -196,15 +191,6 @@ class Api:
             for event in page.events
         ]
         return _json({"data": shown, "cursor_next": page.next, "cursor_previous": page.previous})
-
-    def _event(self, world: World, token: Token, request: Request) -> Response:
-        event = world.journal.one(request.path_params["id"])
-        if event is None:
-            return _error(404)
-        shown = world.journal.printed(
-            event, admin=token.admin, now_ms=world.now_ms(), switches=world.switches
-        )
-        return _json(shown)
 
     def _activities(self, world: World, _token: Token, request: Request) -> Response:
         asked = request.query_params

@@ -130,8 +130,9 @@ class Journal:
 
     def show_all(self) -> None:
         """Let everything that is late be there."""
-        for event in self._all():
-            event.shows_at = 0
+        for events in self._events.values():
+            for event in events:
+                event.shows_at = 0
 
     def page(
         self, filters: Mapping[str, str], *, limit: int, cursor: str, now_ms: int, switches: Switches,
@@ -156,10 +157,6 @@ class Journal:
         ]
         found.sort(key=lambda event: event.place, reverse=True)
         return _cut(found, limit, cursor)
-
-    def one(self, event_id: str) -> Logged | None:
-        """An event by its id."""
-        return next((event for event in self._all() if event.id == event_id), None)
 
     def printed(self, event: Logged, *, admin: bool, now_ms: int, switches: Switches) -> dict[str, Json]:
         """As the API prints it; who is no admin sees what changed for an hour only."""
@@ -206,10 +203,6 @@ class Journal:
                 for event in events:
                     if all(getattr(event, name) == value for name, value in rest):
                         yield event
-
-    def _all(self) -> Iterator[Logged]:
-        for events in self._events.values():
-            yield from events
 
     def _forget(self, now_ms: int, switches: Switches) -> None:
         oldest = now_ms - int(switches.event_days * MS_PER_DAY)

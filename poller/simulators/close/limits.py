@@ -15,7 +15,6 @@ Headers = tuple[tuple[bytes, bytes], ...]
 class Standing:
     """How one request stands to the limit that it is nearest to."""
 
-    group: str
     limit: int
     remaining: int
     reset_s: float
@@ -45,30 +44,21 @@ class GroupLimits:
         sides = (("key", key, per_key), ("organization", organization, per_key * switches.org_factor))
         left = {of: limit - self._counts.get((group, name), 0) for of, name, limit in sides}
         of = min(left, key=lambda side: left[side])
-        refused = left[of] + switches.burst <= 0
+        refused = left[of] <= 0
         if not refused:
             for _, name, _ in sides:
                 self._counts[group, name] = self._counts.get((group, name), 0) + 1
         limit = next(limit for side, _, limit in sides if side == of)
-        return Standing(group, limit, max(0, left[of] - 1), reset_s, refused, of)
+        return Standing(limit, max(0, left[of] - 1), reset_s, refused, of)
 
 
 def told(standing: Standing | None, switches: Switches) -> Headers:
-    """The headers that tell how one stands, in the form that the switches say."""
-    if standing is None or switches.limit_header == "off":
+    """The header that tells how one stands."""
+    if standing is None:
         return ()
-    limit, remaining = standing.limit, standing.remaining
-    reset = _reset(standing, switches)
-    if switches.limit_header == "ratelimit":
-        return ((b"ratelimit", f"limit={limit}, remaining={remaining}, reset={reset}".encode()),)
-    if switches.limit_header == "ietf":
-        return (
-            (b"ratelimit-policy", f'"{standing.group}";q={limit};w={switches.rate_window_s:g}'.encode()),
-            (b"ratelimit", f'"{standing.group}";r={remaining};t={reset}'.encode()),
-        )
-    prefix = b"ratelimit" if switches.limit_header == "split" else b"x-rate-limit"
-    values = (("limit", limit), ("remaining", remaining), ("reset", reset))
-    return tuple((prefix + b"-" + name.encode(), str(value).encode()) for name, value in values)
+    reset = f"{standing.reset_s:.6f}" if switches.fractional else str(math.ceil(standing.reset_s))
+    said = f"limit={standing.limit}, remaining={standing.remaining}, reset={reset}"
+    return ((b"ratelimit", said.encode()),)
 
 
 def refusal(standing: Standing, switches: Switches) -> Answer:
@@ -87,9 +77,3 @@ def refusal(standing: Standing, switches: Switches) -> Answer:
             "rate_limit_type": standing.of,
         }
     return Answer(429, headers, dumps(body))
-
-
-def _reset(standing: Standing, switches: Switches) -> str:
-    if switches.fractional:
-        return f"{standing.reset_s:.6f}"
-    return str(math.ceil(standing.reset_s))

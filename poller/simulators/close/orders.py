@@ -134,16 +134,6 @@ class Orders:
         self.world.activities.append(self._activity(row, was, now, at_ms))
         return ()
 
-    def delete_status_change(self, activity: str) -> Entries:
-        """Take a status change out of the history: the opportunity does not move."""
-        activities = self.world.activities
-        kept = [one for one in activities if one["id"] != activity]
-        if len(kept) == len(activities):
-            msg = f"there is no activity {activity}."
-            raise ValueError(msg)
-        self.world.activities = kept
-        return ()
-
     # --- what is due -----------------------------------------------------------------------------
     def due(self) -> Entries:
         """Let one late write show whose time has come; () if none is due."""
@@ -153,7 +143,7 @@ class Orders:
         """What the admin port takes, by name."""
         given: tuple[Callable[..., Entries], ...] = (
             self.create, self.update, self.bulk_update, self.delete, self.set_status, self.win, self.lose,
-            self.reopen, self.stall, self.import_status_change, self.delete_status_change,
+            self.reopen, self.stall, self.import_status_change,
             *self.leads.orders(), *self.account.orders(),
         )  # fmt: skip
         return {order.__name__: order for order in given}

@@ -57,11 +57,6 @@ class Switches(WireSwitches):
     group_limits: dict[str, int] = Field(
         {}, description="Tighter limits of single groups: opportunity, opportunity_id, event, status …"
     )
-    burst: int = Field(0, ge=0, description="Requests over the limit that are let through.")
-    limit_header: Literal["ratelimit", "ietf", "split", "old", "off"] = Field(
-        "ratelimit",
-        description="RateLimit with limit=; as the later draft; three headers; X-Rate-Limit-*.",
-    )
     refusal: Literal["header", "retry_after", "body", "silent"] = Field(
         "header", description="What a 429 tells: its header, Retry-After only, the old body only, nothing."
     )

@@ -1,7 +1,5 @@
 """How things are printed: opportunities, statuses, pipelines, and who may see what. Pure."""
 
-from typing import Any
-
 from poller.model import Json
 
 from .dates import written, written_naive
@@ -109,17 +107,4 @@ def pipeline(one: Named, tables: Tables, *, at_ms: int) -> dict[str, Json]:
         "date_created": written_naive(at_ms),
         "date_updated": written_naive(at_ms),
         "statuses": [{"id": each.id, "label": each.name, "type": each.type} for each in inside],
-    }
-
-
-def me(token: Token, tables: Tables) -> dict[str, Any]:
-    """Whose the key is, as `/me/` prints it."""
-    user = tables.users[token.user]
-    first, _, last = user.name.partition(" ")
-    return {
-        "id": user.id,
-        "first_name": first,
-        "last_name": last,
-        "email": f"{first.lower()}@example.com",
-        "organizations": [{"id": tables.organization.id, "name": tables.organization.name}],
     }

@@ -13,10 +13,9 @@ from poller.simulators.truth import Change, Entry
 from .columns import checked, number
 from .fields import DEAL_COLUMNS
 from .projects import Projects
-from .tables import DAY_S, Row
+from .tables import DAY_S, Row, Write
 from .tokens import OAUTH_S, SCOPES, Reach
 from .world import World
-from .writes import Write
 
 Entries = tuple[Entry, ...]
 

@@ -8,8 +8,7 @@ from typing import Any, Protocol
 
 from .columns import number
 from .fields import OPTION_FIELD, PROJECT_FIELD, TEXT_FIELD, Kind
-from .tables import DAY_S, Named
-from .writes import Write
+from .tables import DAY_S, Named, Write
 
 _COMPANIES = (
     "Põhjala Tehnika", "Ribeira Foods", "Kestrel Optics", "Nordhaven Shipping", "Lindqvist & Partners",

@@ -7,9 +7,8 @@ from poller.simulators.truth import Entry
 
 from .columns import checked
 from .fields import PROJECT_COLUMNS
-from .tables import Row
+from .tables import Row, Write
 from .world import World
-from .writes import Write
 
 Entries = tuple[Entry, ...]
 

@@ -35,6 +35,17 @@ class Row:
         return self.values["archive_time"] is not None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Write:
+    """What changes of one record, by column; `touch`: whether its update_time moves."""
+
+    kind: Kind
+    id: int
+    values: Mapping[str, Any] = field(default_factory=dict)
+    touch: bool = True
+    cause: str = ""
+
+
 @dataclass(slots=True)
 class Named:
     """A stage, pipeline, board, phase, user, person or organization."""

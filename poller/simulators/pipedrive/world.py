@@ -14,9 +14,8 @@ from .limits import Meter
 from .populate import Population
 from .shelves import Shelves
 from .switches import Switches
-from .tables import DAY_S, Named, Row, reference_tables
+from .tables import DAY_S, Named, Row, Write, reference_tables
 from .tokens import Token
-from .writes import Write
 
 DEMO_TOKEN = "pipedrive_demo_token"  # noqa: S105 - made up, and worth nothing anywhere else
 """What a simulated company takes unless it is told otherwise."""
