@@ -6,7 +6,7 @@ transition that stood long enough. Nothing here is ever served to the poller.
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import islice
 from typing import Literal, TypeAlias
 
@@ -65,6 +65,10 @@ class Entry:
     nested: Mapping[str, Fields]
 
 
+Entries: TypeAlias = tuple[Entry, ...]
+"""What one transition left in the log."""
+
+
 class TruthLog:
     """The entries of all accounts of one simulator, numbered from 1; `keep` bounds a long run's memory."""
 
@@ -107,24 +111,8 @@ class TruthLog:
 
     def _entry(self, change: Change, *, account: str, at: float) -> Entry:
         self.seq += 1
-        return Entry(
-            seq=self.seq,
-            at=at,
-            account=account,
-            transition=self.transition,
-            subject=change.subject,
-            type=change.type,
-            parent=change.parent,
-            changed=change.changed,
-            before=change.before,
-            after=change.after,
-            views=change.views,
-            noise=change.noise,
-            seen=change.seen,
-            cause=change.cause,
-            object=change.object,
-            nested=change.nested,
-        )
+        said = {each.name: getattr(change, each.name) for each in fields(change)}
+        return Entry(seq=self.seq, at=at, account=account, transition=self.transition, **said)
 
     def _forget(self) -> None:
         # Half is let go at once, so that the cost is spread thin.

@@ -4,14 +4,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from poller.simulators.truth import Change, Entry
+from poller.simulators.truth import Change, Entries
 
 from .tokens import SCOPES, Scope, Token
 from .views import readable
 from .world import World
 from .writes import Writes
 
-Entries = tuple[Entry, ...]
 _PRINTED = {"lead": "lead_id", "contact": "contact_id", "status": "status_id"}
 
 

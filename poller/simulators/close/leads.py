@@ -2,14 +2,12 @@
 
 from collections.abc import Callable
 
-from poller.simulators.truth import Entry
+from poller.simulators.truth import Entries
 
 from .journal import Request
 from .tables import Named, Row
 from .world import World
 from .writes import Writes
-
-Entries = tuple[Entry, ...]
 
 
 class Leads:

@@ -5,14 +5,13 @@ from collections.abc import Callable
 from typing import Any
 
 from poller.simulators.life import Action, Life, chosen
-from poller.simulators.truth import Entry
+from poller.simulators.truth import Entries
 
 from .orders import Orders
 from .populate import CUSTOM_FIELDS, Population
 from .tables import Row, StatusType
 from .world import World
 
-Entries = tuple[Entry, ...]
 _NOTHING: Entries = ()
 _MOST_GROWTH = 1.5
 _REASONABLE = 40

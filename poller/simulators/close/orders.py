@@ -7,7 +7,7 @@ not yet (switch `lag`). Opportunities are named by their ids.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from poller.simulators.truth import Entry
+from poller.simulators.truth import Entries
 
 from .account import Account
 from .dates import day, written
@@ -18,7 +18,6 @@ from .tables import Row, Status, StatusType
 from .world import World
 from .writes import Writes
 
-Entries = tuple[Entry, ...]
 _DEFAULT_CONFIDENCE: Mapping[str, int] = {"won": 100, "lost": 0}
 
 

@@ -4,11 +4,10 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from poller.simulators.truth import Entry
+from poller.simulators.truth import Entries
 
 from .world import World
 
-Entries: TypeAlias = tuple[Entry, ...]
 Act: TypeAlias = Callable[[int], None]
 """Carries a write out, dated with the given moment in milliseconds."""
 

@@ -6,7 +6,7 @@ from datetime import date, timedelta
 from typing import Any
 
 from poller.simulators.life import Action, Life, chosen
-from poller.simulators.truth import Entry
+from poller.simulators.truth import Entries
 
 from .columns import WORK_STATUSES, money
 from .fields import TAGS, Kind
@@ -15,7 +15,6 @@ from .populate import Population
 from .tables import Part, Row
 from .world import World
 
-Entries = tuple[Entry, ...]
 _NOTHING: Entries = ()
 _OPEN_SALES = ("1", "2", "3", "4")
 _MOST_GROWTH = 1.5

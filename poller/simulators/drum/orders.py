@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from poller.simulators.truth import Change, Entry
+from poller.simulators.truth import Change, Entries
 
 from .columns import RECORD, checked, filled
 from .fields import DETAILED, REFERENCES, ROLES, Kind, Role
@@ -17,7 +17,6 @@ from .views import gated, readable
 from .work import Work
 from .world import World
 
-Entries = tuple[Entry, ...]
 _TYPES = {"opportunity": ("open", "won", "lost"), "project": ("work", "done")}
 _FIRST = {"opportunity": "4", "project": "9"}
 

@@ -4,12 +4,10 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any, Protocol
 
-from poller.simulators.truth import Entry
+from poller.simulators.truth import Entries
 
 from .columns import DELIVERABLE, TASK, WORK_STATUSES, checked, filled, money, plain
 from .tables import Named, Part, Row
-
-Entries = tuple[Entry, ...]
 
 
 class Ground(Protocol):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from poller.simulators.life import Action, Life, chosen
-from poller.simulators.truth import Entry
+from poller.simulators.truth import Entries
 
 from .columns import number
 from .fields import OPTION_FIELD, PROJECT_FIELD, TEXT_FIELD, Kind
@@ -14,7 +14,6 @@ from .populate import Population
 from .tables import Row
 from .world import World
 
-Entries = tuple[Entry, ...]
 _NOTHING: Entries = ()
 _REASONABLE = 40
 _MOST_GROWTH = 1.5

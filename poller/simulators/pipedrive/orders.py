@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from poller.simulators.truth import Change, Entry
+from poller.simulators.truth import Change, Entries
 
 from .columns import checked, number
 from .fields import DEAL_COLUMNS
@@ -16,8 +16,6 @@ from .projects import Projects
 from .tables import DAY_S, Row, Write
 from .tokens import OAUTH_S, SCOPES, Reach
 from .world import World
-
-Entries = tuple[Entry, ...]
 
 
 class Orders:

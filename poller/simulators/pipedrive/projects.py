@@ -3,14 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
-from poller.simulators.truth import Entry
+from poller.simulators.truth import Entries
 
 from .columns import checked
 from .fields import PROJECT_COLUMNS
 from .tables import Row, Write
 from .world import World
-
-Entries = tuple[Entry, ...]
 
 
 class Projects:
