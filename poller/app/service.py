@@ -17,7 +17,6 @@ import structlog
 
 from poller.config import Settings, SourceSettings, WebhookSettings
 from poller.deliver.endpoint import Endpoint
-from poller.deliver.filters import wants_source
 from poller.errors import StoreError, StoreUnavailable
 from poller.model import Event, dumps
 from poller.store import snapshots
@@ -38,6 +37,7 @@ from .front import context_of
 from .lookups import Lookups
 from .scheduler import Scheduler
 from .sharing import Sharing
+from .status import sources_of
 from .wiring import endpoint_of, limiter_of, manner_of, plan_of, redis_url, source_of
 from .worker import FINISH_S, Work, Worker, rest
 
@@ -274,7 +274,7 @@ class Service:
             settings=endpoint_of(name, given),
             connection=self.connection,
             keys=self.keys,
-            sources=[each for each in self.settings.sources if wants_source(given.sources, each)],
+            sources=sources_of(self.settings, given),
             fence=fence,
             now=time.time,
             chance=random.random,

@@ -11,13 +11,13 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 import typer
 
-from poller.app.status import sources_of
 from poller.deliver.signing import encode_secret
 from poller.errors import SettingsError
 from poller.model import rfc3339
-from poller.store.letters import Attempt, Letter
+from poller.store.letters import Attempt
 from poller.store.operators import EndpointAdmin
 from poller.web.actions import Actions, Plan, Refused
+from poller.web.answers import DeadAnswer
 from poller.web.words import span
 
 from .completing import webhook_names
@@ -137,17 +137,11 @@ def dead(
 ) -> None:
     """Show the events that were given up, oldest first; they are kept for 14 days."""
 
-    async def look(store: Store) -> list[tuple[str, Letter]]:
-        admin = EndpointAdmin(store.connection, store.keys)
-        found = [
-            (source, letter)
-            for source in _sources(store, name)
-            for letter in await admin.dead(name, source, count=count)
-        ]
-        return sorted(found, key=lambda each: each[1].at)[:count]
+    async def look(store: Store) -> list[DeadAnswer]:
+        demand_known("webhook", name, store.settings.webhooks)
+        return await Actions(store.context).dead(name, count=count)
 
-    found = with_store(ctx, config, look)
-    rows = [_dead(source, letter) for source, letter in found]
+    rows = [_dead(each) for each in with_store(ctx, config, look)]
     if as_json:
         show_json(rows)
         return
@@ -161,28 +155,17 @@ def dead(
         tell(f"`poller webhooks resend {name} EVENT` sends one again, `recover {name} --dead` all of them")
 
 
-def _dead(source: str, letter: Letter) -> dict[str, Any]:
-    meta = letter.meta
+def _dead(each: DeadAnswer) -> dict[str, Any]:
     return {
-        "died": rfc3339(letter.at),
-        "source": source,
-        "event": meta.id,
-        "type": meta.type,
-        "subject": meta.subject,
-        "time": meta.time,
-        "attempts": meta.attempts,
-        "why": meta.why,
+        "died": rfc3339(each.died_at),
+        "source": each.source,
+        "event": each.id,
+        "type": each.type,
+        "subject": each.subject,
+        "time": each.time,
+        "attempts": each.attempts,
+        "why": each.why,
     }
-
-
-def _sources(store: Store, name: str) -> list[str]:
-    """The sources whose events it takes.
-
-    Raises:
-        SettingsError: there is no such webhook.
-    """
-    demand_known("webhook", name, store.settings.webhooks)
-    return sources_of(store.settings, store.settings.webhooks[name])
 
 
 # --- orders ----------------------------------------------------------------------------------------

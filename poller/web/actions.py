@@ -16,11 +16,11 @@ from poller.deliver.filters import wanted_by, wants_source
 from poller.deliver.settings import outbound_for
 from poller.model import Event, dumps, loads, rfc3339
 from poller.store import snapshots
-from poller.store.letters import before_ms
+from poller.store.letters import Letter, before_ms
 from poller.store.operators import EndpointAdmin
 from poller.store.streams import Streams
 
-from .answers import Done, EndpointAnswer, SourceAnswer, TestDone
+from .answers import DeadAnswer, Done, EndpointAnswer, SourceAnswer, TestDone
 from .context import WebContext
 from .search import valid_place
 from .words import plural, span, unknown, unknown_type
@@ -160,6 +160,15 @@ class Actions:
         """The sources whose events an endpoint takes."""
         globs = self._context.endpoints[name].sources
         return [source for source in self._context.sources if wants_source(globs, source)]
+
+    async def dead(self, name: str, *, count: int) -> list[DeadAnswer]:
+        """The oldest dead letters of an endpoint, over all its sources."""
+        found = [
+            _dead(source, letter)
+            for source in self.sources_of(name)
+            for letter in await self._admin.dead(name, source, count=count)
+        ]
+        return sorted(found, key=lambda each: each.died_at)[:count]
 
     async def enable(self, name: str, *, from_now: bool = False) -> Plan:
         """Plan to let an endpoint go on."""
@@ -331,6 +340,21 @@ class Actions:
                 if walked == COUNTED or time.monotonic() > end:
                     return count, False
         return count, True
+
+
+def _dead(source: str, letter: Letter) -> DeadAnswer:
+    meta = letter.meta
+    return DeadAnswer(
+        source=source,
+        place=letter.place,
+        id=meta.id,
+        type=meta.type,
+        subject=meta.subject,
+        time=meta.time,
+        attempts=meta.attempts,
+        why=meta.why,
+        died_at=letter.at,
+    )
 
 
 def example_of(type_: str, *, endpoint: str, now: float) -> Event:

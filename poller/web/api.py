@@ -11,7 +11,6 @@ from starlette.responses import Response
 
 from poller.model import dumps
 from poller.schemas import asyncapi
-from poller.store.letters import Letter
 
 from . import hooks, probes
 from .actions import SOURCE_DOS, Actions, HookDo, Refused, SourceDo
@@ -19,7 +18,6 @@ from .answers import (
     AttemptAnswer,
     AttemptsAnswer,
     CountQuery,
-    DeadAnswer,
     DeadsAnswer,
     Done,
     EnableRequest,
@@ -38,7 +36,7 @@ from .answers import (
 from .openapi import openapi
 from .operations import Handler, Operation
 from .records import record
-from .search import Wanted, find, placed
+from .search import find, placed, wanted_in
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -98,9 +96,10 @@ async def webhooks(request: Request) -> Response:
 async def events(request: Request) -> Response:
     """GET /api/events."""
     web, asked = request.app.state.web, query(request, EventsQuery)
-    wanted = Wanted(type=asked.type, source=asked.source, subject=asked.subject, text=asked.q)
     try:
-        found = await find(web.views, await web.sources(), wanted, limit=asked.limit, before=asked.before)
+        found = await find(
+            web.views, await web.sources(), wanted_in(asked), limit=asked.limit, before=asked.before
+        )
     except ValueError as exc:
         msg = f"before = {asked.before!r} is no cursor; give `next` of the answer before"
         raise Refused(msg, status=422, code="invalid") from exc
@@ -134,32 +133,7 @@ async def dead(request: Request) -> Response:
     web, name = request.app.state.web, request.path_params["name"]
     await web.actions.endpoint_standing(name)
     limit = query(request, CountQuery).limit
-    return told(DeadsAnswer(webhook=name, dead=await dead_letters(web, name, count=limit)))
-
-
-async def dead_letters(web: Any, name: str, *, count: int) -> list[DeadAnswer]:
-    """The oldest dead letters of an endpoint, over all its sources."""
-    found = [
-        _dead(source, letter)
-        for source in web.actions.sources_of(name)
-        for letter in await web.admin.dead(name, source, count=count)
-    ]
-    return sorted(found, key=lambda each: each.died_at)[:count]
-
-
-def _dead(source: str, letter: Letter) -> DeadAnswer:
-    meta = letter.meta
-    return DeadAnswer(
-        source=source,
-        place=letter.place,
-        id=meta.id,
-        type=meta.type,
-        subject=meta.subject,
-        time=meta.time,
-        attempts=meta.attempts,
-        why=meta.why,
-        died_at=letter.at,
-    )
+    return told(DeadsAnswer(webhook=name, dead=await web.actions.dead(name, count=limit)))
 
 
 async def openapi_document(request: Request) -> Response:  # noqa: ARG001 -- Starlette hands it over

@@ -14,13 +14,13 @@ from poller.model import Entry, pretty
 
 from .actions import Refused
 from .answers import EventsQuery
-from .api import dead_letters, query
+from .api import query
 from .faults import fault
 from .needs import needs
 from .plots import attempts_record, day_bars, share_curve
 from .records import pretty_body, record
 from .render import asset, page
-from .search import Wanted, find, opened, valid_place
+from .search import Wanted, find, opened, valid_place, wanted_in
 
 LATEST = 8
 ROWS = 50
@@ -63,9 +63,8 @@ async def events(request: Request) -> Response:
     """GET /events."""
     web, asked = request.app.state.web, query(request, EventsQuery)
     names = await web.sources()
-    wanted = Wanted(type=asked.type, source=asked.source, subject=asked.subject, text=asked.q)
     try:
-        found = await find(web.views, names, wanted, limit=ROWS, before=asked.before)
+        found = await find(web.views, names, wanted_in(asked), limit=ROWS, before=asked.before)
     except ValueError as exc:
         msg = "this page's address is damaged: go back to the newest events"
         raise Refused(msg, status=422, code="invalid") from exc
@@ -85,11 +84,10 @@ async def live(request: Request) -> Response:
     web, asked = request.app.state.web, query(request, EventsQuery)
     if web.feed.full:
         return fault(503, "busy", "too many listen already", headers={"retry-after": "10"})
-    wanted = Wanted(type=asked.type, source=asked.source, subject=asked.subject, text=asked.q)
     after = request.headers.get("last-event-id", "") or asked.before
     if after and not valid_place(after.partition(".")[0]):
         after = ""
-    return StreamingResponse(web.feed.listen(wanted, after=after), media_type="text/event-stream")
+    return StreamingResponse(web.feed.listen(wanted_in(asked), after=after), media_type="text/event-stream")
 
 
 async def event(request: Request) -> Response:
@@ -208,7 +206,7 @@ async def one_webhook(request: Request) -> Response:
         url=web.context.shown_urls.get(name, ""),
         record=attempts_record(tried, now=time.time()),
         attempts=tried[:ROWS],
-        dead=await dead_letters(web, name, count=ROWS),
+        dead=await web.actions.dead(name, count=ROWS),
     )
 
 

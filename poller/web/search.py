@@ -11,7 +11,7 @@ from poller.model import Entry, loads
 from poller.store.letters import Position, place_of, position
 from poller.store.views import BEGINNING, Views
 
-from .answers import PlacedEvent
+from .answers import EventsQuery, PlacedEvent
 
 SEARCH_S = 0.1
 """A search that finds little gives back what it has, and where to go on."""
@@ -35,6 +35,11 @@ class Wanted:
             and (not self.subject or self.subject in {event.subject, event.id})
             and (not self.text or self.text.lower().encode() in event.body.lower())
         )
+
+
+def wanted_in(asked: EventsQuery) -> Wanted:
+    """What a query asks for."""
+    return Wanted(type=asked.type, source=asked.source, subject=asked.subject, text=asked.q)
 
 
 @dataclass(frozen=True, slots=True)
