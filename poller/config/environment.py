@@ -12,6 +12,7 @@ from dotenv.parser import parse_stream
 from poller.watch.sources import SOURCES
 
 from .layers import Layer, Leaf, build, merge_into
+from .models import known_keys
 from .origins import PREFIX, Origin, Path_, is_secret, variable
 
 SHORT: dict[str, Path_] = {
@@ -129,11 +130,7 @@ def _example(section: str) -> str:
     }[section]
 
 
-_KEYS = {
-    "redis": ("url", "prefix", "retention", "durability", "lease"),
-    "web": ("host", "port", "token", "token_file", "hosts", "metrics_token", "metrics_token_file"),
-    "log": ("level",),
-}
+_KEYS = {section: known_keys([section]) for section in ("redis", "web", "log")}
 _HEADS: dict[str, Path_] = {
     **{kind.upper(): ("sources", kind) for kind in SOURCES},
     **{name.split("_")[1]: path[:-1] for name, path in SHORT.items()},

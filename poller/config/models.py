@@ -1,7 +1,7 @@
 """Every setting of the contract (§2), typed, judged and frozen; nothing is read from anywhere here."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from ipaddress import IPv4Network, IPv6Network
@@ -32,7 +32,7 @@ from poller.store.cluster import judge_url
 from poller.watch.sources import SOURCES
 
 from . import values
-from .origins import Origin, Path_
+from .origins import SECRETS, Origin, Path_
 from .values import Allowance
 
 RETRY_SCHEDULE: Final = tuple(timedelta(seconds=each) for each in SCHEDULE_S)
@@ -340,3 +340,24 @@ class Settings(_Frozen):
     def origins(self) -> Mapping[Path_, Origin]:
         """Where each value came from that is not a default."""
         return self._origins
+
+
+_MODELS: dict[str, type[BaseModel]] = {
+    "redis": RedisSettings,
+    "web": WebSettings,
+    "log": LogSettings,
+    "sources": SourceSettings,
+    "webhooks": WebhookSettings,
+}
+
+
+def known_keys(section: Sequence[str]) -> list[str]:
+    """The keys that may stand in a section, `()` being the top; with their `_file` forms."""
+    if not section:
+        return list(Settings.model_fields)
+    model = _MODELS.get(section[0])
+    if model is None:
+        return []
+    keys = [field.alias or name for name, field in model.model_fields.items()]
+    secret = SECRETS.get(section[0], frozenset())
+    return [*keys, *sorted(secret - set(keys)), *sorted(f"{key}_file" for key in secret)]

@@ -1,37 +1,22 @@
 """What is wrong with a setting, in one line: its name as written, its value or a mask, and the remedy."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from pydantic import BaseModel, SecretStr
+from pydantic import SecretStr
 from pydantic_core import ErrorDetails
 
 from poller.watch.sources import SOURCES
 
 from .environment import SHORT
-from .models import (
-    LogSettings,
-    RedisSettings,
-    Settings,
-    SourceSettings,
-    WebhookSettings,
-    WebSettings,
-    either,
-)
-from .origins import DEFAULT, PREFIX, SECRETS, Origin, Path_, dotted, holds_secrets, is_secret, variable
+from .models import either, known_keys
+from .origins import DEFAULT, PREFIX, Origin, Path_, dotted, holds_secrets, is_secret, variable
 from .values import MASK, mask_url, mask_userinfo
 
 LONGEST_VALUE = 80  # characters shown of a value
 
-_MODELS: dict[str, type[BaseModel]] = {
-    "redis": RedisSettings,
-    "web": WebSettings,
-    "log": LogSettings,
-    "sources": SourceSettings,
-    "webhooks": WebhookSettings,
-}
 _SHORT = {path: name for name, path in SHORT.items()}
 _EXAMPLES = {
     "kind": either(SOURCES),
@@ -67,18 +52,6 @@ def problem(error: ErrorDetails, origins: Mapping[Path_, Origin]) -> tuple[Path_
         return path, f"{_spelled(path)} {said}; {_how(path)}"
     value = "" if "[key]" in error["loc"] else _value(error["input"], path, origins)
     return path, f"{name}{value}: {said}"
-
-
-def known_keys(section: Sequence[str]) -> list[str]:
-    """The keys that may stand in a section, `()` being the top; with their `_file` forms."""
-    if not section:
-        return list(Settings.model_fields)
-    model = _MODELS.get(section[0])
-    if model is None:
-        return []
-    keys = [field.alias or name for name, field in model.model_fields.items()]
-    secret = SECRETS.get(section[0], frozenset())
-    return [*keys, *sorted(secret - set(keys)), *sorted(f"{key}_file" for key in secret)]
 
 
 def origin_of(path: Path_, origins: Mapping[Path_, Origin]) -> Origin:
