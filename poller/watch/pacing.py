@@ -196,20 +196,23 @@ class Round:
         """The detail that is worth most now, and what; None where none may be read yet.
 
         What it is worth compares with a sweep's weight × rate × age² ÷ cost: how much delay all details
-        together would lose for one more request, at the intervals that this one's value tells.
+        together would lose for one more request, at the intervals that this one's value tells. Of those that
+        are older than they may be the oldest is next, or one queue of them would shut out the others.
         """
         best: Subject | None = None
-        top, lively, late_s = 0.0, 1 + self.bursts.further, self.late_s
+        top, lively, late_s = (0.0, math.inf), 1 + self.bursts.further, self.late_s
         for level, queue in self._queues.items():
             subject = next(iter(queue))
-            value = LEVEL**level * lively * self._aged(now - self._units[subject].read_at, late_s)
+            read_at = self._units[subject].read_at
+            value = LEVEL**level * lively * self._aged(now - read_at, late_s), -read_at
             if value > top:
                 best, top = subject, value
         for subject in self._single:
-            value = self._value(self._units[subject], now, late_s)
+            unit = self._units[subject]
+            value = self._value(unit, now, late_s), -unit.read_at
             if value > top:
                 best, top = subject, value
-        return None if best is None else (best, top * self._worth)
+        return None if best is None else (best, top[0] * self._worth)
 
     def _aged(self, age_s: float, late_s: float) -> float:
         """What an age counts as, squared."""

@@ -171,6 +171,21 @@ def test_nothing_grows_older_than_its_greatest_age() -> None:
     assert (found[0], found[1]) == (subject(1), math.inf)
 
 
+def test_too_old_ones_are_read_in_turn_however_lively() -> None:
+    """Where the pace does not suffice for the greatest age, none is shut out by others of another rate."""
+    made = Round(every_s=1.0, max_age_s=60.0)
+    quiet, lively = [subject(n) for n in range(100)], [subject(n) for n in range(100, 120)]
+    pasts = dict.fromkeys(quiet, (0.0, 40 * DAY_S)) | dict.fromkeys(lively, (8.0, 4 * DAY_S))
+    made.load({each: 100.0 - n / 10 for n, each in enumerate(pasts)}, unread_at=0.0, pasts=pasts)
+    for now in range(200, 1000):
+        found = made.next(float(now))
+        assert found is not None
+        made.read(found[0], now=float(now), changed=False)
+    oldest = made.oldest()
+    assert oldest is not None
+    assert 1000 - oldest < 1.2 * len(made)
+
+
 def test_nothing_is_read_again_within_every() -> None:
     """However lively, no detail is read twice within the shortest time between two readings."""
     made = a_round(3, now=1000.0, spread_s=0.3)
