@@ -70,7 +70,7 @@ def date_of(text: str) -> float | None:
     """Unix seconds of an HTTP date; None where it is none (RFC 9110 §5.6.7)."""
     try:
         moment = parsedate_to_datetime(text)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 

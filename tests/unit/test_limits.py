@@ -21,6 +21,9 @@ EPOCH = 1795374000
         ({"retry-after": "Sun, 22 Nov 2026 19:02:00 GMT"}, None),
         ({"retry-after": "soon", "date": DATE}, None),
         ({"retry-after": "-5"}, None),
+        ({"retry-after": f"Sun, 22 Nov {'9' * 20} 19:02:00 GMT", "date": DATE}, None),
+        ({"retry-after": f"Sun, 22 Nov 2026 19:02:00 +{'9' * 20}", "date": DATE}, None),
+        ({"retry-after": "120", "date": f"Sun, 22 Nov {'9' * 20} 19:02:00 GMT"}, 120),
         ({}, None),
     ],
 )
