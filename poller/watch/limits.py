@@ -54,11 +54,12 @@ def retry_after(headers: Mapping[str, str], now: float | None = None) -> float |
     """Seconds named by Retry-After, as a number or as a date.
 
     A date is held against the server's own clock, or, where it does not tell it, against ours (`now`, Unix
-    seconds).
+    seconds). Of several numbers, each of a header of its own, the longest holds.
     """
     text = headers.get("retry-after", "").strip()
-    if text.replace(".", "", 1).isdecimal():
-        return float(text)
+    numbers = [each.strip() for each in text.split(",")]
+    if all(each.replace(".", "", 1).isdecimal() for each in numbers):
+        return max(map(float, numbers))
     until, told = date_of(text), date_of(headers.get("date", ""))
     now = now if told is None else told
     if until is None or now is None:
@@ -102,8 +103,8 @@ def rate_limit(headers: Mapping[str, str]) -> RateLimit | None:
 
 
 def _number(text: str) -> float | None:
-    """The leading number of a header's value: `100, 100;w=60` names its policy behind it."""
-    match = re.match(r"\s*(\d{1,15}(?:\.\d{1,9})?)", text)
+    """The leading number of a header's value: `100, 100;w=60` names its policy behind it. A date has none."""
+    match = re.match(r"\s*(\d{1,15}(?:\.\d{1,9})?)\d*s?\s*(?:[,;]|$)", text)
     return float(match.group(1)) if match else None
 
 

@@ -16,6 +16,7 @@ EPOCH = 1795374000
     [
         ({"retry-after": "120"}, 120),
         ({"retry-after": " 0.5 "}, 0.5),
+        ({"retry-after": "120, 3600"}, 3600),
         ({"retry-after": "Sun, 22 Nov 2026 19:02:00 GMT", "date": DATE}, 120),
         ({"retry-after": "Sun, 22 Nov 2026 18:00:00 GMT", "date": DATE}, 0),
         ({"retry-after": "Sun, 22 Nov 2026 19:02:00 GMT"}, None),
@@ -64,6 +65,8 @@ def test_a_date_of_a_host_that_does_not_tell_its_clock_is_held_against_ours() ->
             RateLimit(20, 19, 2),
         ),
         ({"x-rate-limit-remaining": "0"}, RateLimit(None, 0, None)),
+        ({"x-ratelimit-reset": "53s"}, RateLimit(None, None, 53)),
+        ({"x-ratelimit-reset": "2026-11-22T19:00:53Z"}, None),
         ({"ratelimit-limit": "many"}, None),
         ({}, None),
     ],
