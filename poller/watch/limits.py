@@ -1,5 +1,6 @@
 """What a host says of its limit, and how long it wishes to be left alone. Pure: headers in, numbers out."""
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ EPOCH_MS_FROM = 1e11
 """… and above this a moment in milliseconds."""
 
 _PAIR = re.compile(r"\b(limit|remaining|reset|q|r|t)\s*=\s*(\d{1,15}(?:\.\d{1,9})?)")
+_ITEM = re.compile(r',\s*(?=")')
+"""Between two policies of a list, which the IETF's form names in quotes."""
 _NAMES = {"q": "limit", "r": "remaining", "t": "reset"}
 _FAMILIES = ("ratelimit", "x-ratelimit", "x-rate-limit")
 
@@ -80,13 +83,15 @@ def rate_limit(headers: Mapping[str, str]) -> RateLimit | None:
     """Read `RateLimit` in both its forms, `ratelimit-*` and `x-ratelimit-*`; None where there is none.
 
     `RateLimit: limit=100, remaining=50, reset=5` (Close), `RateLimit: "default";r=50;t=30` (IETF draft
-    09 on), and one header for each part, whose reset is seconds from now or a moment: hosts use both.
+    09 on; a list where several limits hold), and one header for each part, whose reset is seconds from now or
+    a moment: hosts use both.
     """
-    policy, now = headers.get("ratelimit-policy", ""), headers.get("date", "")
-    found = {_NAMES.get(name, name): float(value) for name, value in _PAIR.findall(policy)}
-    found |= {
-        _NAMES.get(name, name): float(value) for name, value in _PAIR.findall(headers.get("ratelimit", ""))
-    }
+    now, combined = headers.get("date", ""), headers.get("ratelimit", "")
+    policies = [_pairs(each) for each in _ITEM.split(combined)]
+    found = _pairs(headers.get("ratelimit-policy", "")) if len(policies) == 1 else {}
+    # Of several policies the one with the least left, and of these the one that takes longest, holds.
+    policies.sort(key=lambda each: (each.get("remaining", math.inf), -each.get("reset", 0.0)))
+    found |= policies[0]
     for family in _FAMILIES:
         for part in ("limit", "remaining", "reset"):
             number = _number(headers.get(f"{family}-{part}", ""))
@@ -100,6 +105,10 @@ def rate_limit(headers: Mapping[str, str]) -> RateLimit | None:
         remaining=None if remaining is None else int(remaining),
         reset_s=_from_now(found.get("reset"), date_of(now)),
     )
+
+
+def _pairs(text: str) -> dict[str, float]:
+    return {_NAMES.get(name, name): float(value) for name, value in _PAIR.findall(text)}
 
 
 def _number(text: str) -> float | None:
