@@ -12,8 +12,9 @@ from poller.app.forecast import Allowance, Load, advice, reckon, requests_of
 from poller.app.status import Inspector, detailed_kinds, load_of, same_host, sweeps_of, unit_of
 from poller.app.wiring import limiter_of, manner_of, source_of
 from poller.config import SourceSettings
-from poller.errors import Limited, PollerError, Refused, StoreError, Unreachable
+from poller.errors import BadAnswer, Limited, PollerError, Refused, StoreError, Unreachable
 from poller.store.snapshots import Snapshots
+from poller.watch import page_size
 from poller.watch.limiter import RateLimiter
 from poller.watch.sources import SOURCES, Source
 from poller.watch.sources.base import Day, LeftOut, Page, Reading, decoded
@@ -129,8 +130,7 @@ async def _seen(
 
 
 async def _list(store: Store, name: str, source: Source, limiter: RateLimiter, kind: str) -> Seen:
-    asked = manner_of(store.settings.sources[name]).page_size
-    first, second = await _pages(source, limiter, kind, asked)
+    first, second, asked = await _largest(store, name, source, limiter, kind)
     told = source.kinds[kind]
     row = decoded(told, first.raws[0]) if first.raws else {}
     detail, detail_ms = await _detail(source, limiter, kind, first.ids) if first.ids else ({}, None)
@@ -146,7 +146,7 @@ async def _list(store: Store, name: str, source: Source, limiter: RateLimiter, k
         page=page,
         asked=asked,
         pages=pages,
-        sweep=await _sweep_cost(store, name, source, limiter, first, kind, pages),
+        sweep=await _sweep_cost(store, name, source, limiter, first, kind, pages, asked),
         day=first.day,
         fields=tuple(sorted(shown)),
         hidden=tuple(sorted(told.shape.numbers - shown)) if shown else (),
@@ -156,6 +156,34 @@ async def _list(store: Store, name: str, source: Source, limiter: RateLimiter, k
     )
 
 
+async def _largest(
+    store: Store, name: str, source: Source, limiter: RateLimiter, kind: str
+) -> tuple[Page, Page | None, int]:
+    """The first pages at the largest size that the server honours, and that size: found as a sweep does."""
+    given = store.settings.sources[name]
+    largest = manner_of(given).page_size
+    known = (await Inspector(store.settings, store.connection, store.keys).memory(name)).lists[kind].sizing
+    best: tuple[Page, Page | None, int] | None = None
+    while True:
+        asked = known.size or largest
+        try:
+            first, second = await _pages(source, limiter, kind, asked)
+        except BadAnswer as exc:
+            less = page_size.refused(known, asked) if exc.status in page_size.TOO_MUCH else None
+            if less is None:
+                raise
+            known = less
+            continue
+        if best is None or len(first.ids) > len(best[0].ids):
+            best = first, second, asked
+        goes_on = bool(second and second.ids) or (first.total or 0) > len(first.ids)
+        found = page_size.read(known, size=asked, longest=len(first.ids), pages=2 if goes_on else 1)
+        # What is paid in tokens is dear, and the first sweep finds out all the same.
+        if found.settled or found == known or unit_of(given) != "requests":
+            return best
+        known = found
+
+
 async def _pages(source: Source, limiter: RateLimiter, kind: str, asked: int) -> tuple[Page, Page | None]:
     """The first page, and the second where only that tells whether the first was all."""
     async with asyncio.timeout(WAIT_S), patience(f"{source.name}: reading the first page of {kind}"):
@@ -163,14 +191,21 @@ async def _pages(source: Source, limiter: RateLimiter, kind: str, asked: int) ->
         try:
             async with aclosing(source.pages(kind, size=asked, ticket=ticket)) as pages:
                 first = await anext(pages, None) or Page((), (), time.time(), time.time())
-                enough = not first.ids or len(first.ids) >= asked or first.total is not None
+                enough = not first.ids or first.total is not None
                 return first, None if enough else await anext(pages, None)
         finally:
             await ticket.close()
 
 
 async def _sweep_cost(
-    store: Store, name: str, source: Source, limiter: RateLimiter, first: Page, kind: str, pages: int
+    store: Store,
+    name: str,
+    source: Source,
+    limiter: RateLimiter,
+    first: Page,
+    kind: str,
+    pages: int,
+    size: int,
 ) -> int:
     """What a usual sweep takes: its pages; where the host counts tokens, by one that is made and paid.
 
@@ -180,7 +215,6 @@ async def _sweep_cost(
     given = store.settings.sources[name]
     if unit_of(given) == "requests":
         return requests_of([pages])
-    size = manner_of(given).page_size
     async with asyncio.timeout(WAIT_S), patience(f"{source.name}: sweeping {kind}"):
         ticket, count = await limiter.ticket("confirm", 1), 0
         try:

@@ -1,11 +1,15 @@
 """`poller check`: each step is told, each failure names its remedy, and each request is paid."""
 
 import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import redis.asyncio
+from aiohttp import web
 from commands import Commands, Said, crm, service
 from hookside import receiving
 
@@ -47,6 +51,68 @@ async def test_all_is_well(call: Commands, redis_url: str) -> None:
         words = await call("check")
         assert words.code == 0
         assert words.lines[0].startswith("ok      settings: 1 source, 1 webhook, a Redis of your own")
+
+
+async def test_a_list_that_fills_its_first_page_goes_on(call: Commands, redis_url: str) -> None:
+    """A page as long as was asked for, and no count: there are more records than it shows."""
+    async with crm(records=1200) as world:
+        world.set(items_cap=500)
+        call.settings(redis=redis_url, crm=world.url)
+        said = await call("check", "--json")
+        assert step(said, "source acme", "opportunity: 800 records")["facts"]["exact"] is True
+        assert step(said, "source acme", "project: 400 records")["facts"]["exact"] is True
+        assert step(said, "source acme", "a sweep takes 5 requests")["facts"]["records"] == 1200
+
+
+@asynccontextmanager
+async def fussy(world: Any, answer: Callable[[dict[str, str]], web.Response | None]) -> AsyncIterator[str]:
+    """The simulator behind a server of its own opinion on pages of more than 100 rows, and its address."""
+    async with aiohttp.ClientSession() as session:
+
+        async def pass_on(request: web.Request) -> web.Response:
+            asked = dict(request.query)
+            said = answer(asked) if int(asked.get("items", 0)) > 100 else None
+            if said is not None:
+                return said
+            headers = {"authorization": request.headers["authorization"]}
+            async with session.get(world.url + request.path, params=asked, headers=headers) as reply:
+                body = await reply.read()
+            return web.Response(body=body, status=reply.status, content_type="application/json")
+
+        app = web.Application()
+        app.router.add_get("/{path:.*}", pass_on)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        try:
+            yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+        finally:
+            await runner.cleanup()
+
+
+def refused(_asked: dict[str, str]) -> web.Response | None:
+    """So many are a bad request."""
+    return web.json_response({"error": "items: 100 at most"}, status=400)
+
+
+def ignored(asked: dict[str, str]) -> web.Response | None:
+    """So many are not heard."""
+    asked["items"] = "20"
+    return None
+
+
+@pytest.mark.parametrize("answer", [refused, ignored])
+async def test_a_server_that_does_not_take_so_many_rows(
+    call: Commands, redis_url: str, answer: Callable[[dict[str, str]], web.Response | None]
+) -> None:
+    """The largest page is found before the first run as a sweep finds it, and reckoned with."""
+    async with crm(records=240) as world, fussy(world, answer) as url:
+        call.settings(redis=redis_url, crm=url)
+        said = await call("check", "--json")
+        assert said.code == 0, said.out
+        deals = step(said, "source acme", "opportunity: 160 records")["facts"]
+        assert (deals["page"], deals["asked"], deals["exact"]) == (100, 100, True)
+        assert step(said, "source acme", "a sweep takes 5 requests")
 
 
 @pytest.mark.parametrize("kind", sorted(SOURCES))
