@@ -182,6 +182,24 @@ async def test_a_refused_token_suspends_and_is_tried_when_asked(
         assert await driven.events() == ["poller.source.suspended"]
 
 
+async def test_hints_try_no_token_that_is_refused(sim: Any, connection: Connection, keys: Keys) -> None:
+    """A record that is asked for, by Drum's webhooks every second, waits until the token is good again."""
+    async with driving(connection, keys, sim, every_s=0.2) as driven:
+        await driven.until(lambda: driven.session.memory.baselined, "the baseline")
+        sim.orders.expire_token()
+        await driven.until(lambda: driven.session.memory.suspended, "suspension")
+        asked = len(sim.requests)
+        for number in range(20):
+            driven.ask(do="poll", record=f"opportunity/{101 + number % 3}")
+            await driven.until(lambda: not driven.asked, "the hint to be heard", within_s=5)
+        assert len(sim.requests) == asked
+        sim.orders.renew_token()
+        driven.ask(do="poll")
+        await driven.until(lambda: not driven.session.memory.suspended, "resumption")
+        wanted = {f"/api/v1/opportunities/{101 + number}" for number in range(3)}
+        await driven.until(lambda: wanted <= {each.path for each in [*sim.requests][asked:]}, "the records")
+
+
 async def test_only_a_page_ends_a_suspension(
     sim: Any, connection: Connection, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
