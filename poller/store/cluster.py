@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 from redis import exceptions as faults
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.client import Pipeline
-from redis.asyncio.connection import URL_QUERY_ARGUMENT_PARSERS, AbstractConnection
+from redis.asyncio.connection import URL_QUERY_ARGUMENT_PARSERS, AbstractConnection, parse_url
 from redis.asyncio.connection import Connection as TcpConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -80,15 +80,16 @@ def pool(
     url: str, *, timeout_s: float | None, most: int, node: Address | None = None
 ) -> BlockingConnectionPool:
     """Connections that repeat nothing and can be cancelled at any moment, to `url` or a `node` beside it."""
-    made = BlockingConnectionPool.from_url(
-        url,
-        max_connections=most,
-        timeout=COMMAND_TIMEOUT_S,
-        socket_timeout=timeout_s,
-        socket_connect_timeout=COMMAND_TIMEOUT_S,
-        health_check_interval=0,
-        retry=Retry(NoBackoff(), 0),
-    )
+    # What the URL says of these is meant for other clients: a socket_timeout would end each read that waits.
+    ours: dict[str, Any] = {
+        "max_connections": most,
+        "timeout": COMMAND_TIMEOUT_S,
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": COMMAND_TIMEOUT_S,
+        "health_check_interval": 0,
+        "retry": Retry(NoBackoff(), 0),
+    }
+    made = BlockingConnectionPool(**{**parse_url(url), **ours})
     kind = made.connection_class
     if node:
         kind = TcpConnection if made.connection_kwargs.pop("path", None) else kind

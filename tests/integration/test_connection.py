@@ -95,6 +95,19 @@ async def test_a_blocking_read_outlasts_the_command_timeout(
     assert not await connection.wait(read, block_s=0.6)
 
 
+async def test_options_of_the_url_that_are_ours_to_set_change_nothing(redis_url: str, keys: Keys) -> None:
+    """A URL made for another client may have a socket_timeout: no read that waits is ended by it, nor kept
+    from a connection by that client's max_connections."""
+    store = Connection.open(f"{redis_url}?socket_timeout=0.2&max_connections=1")
+
+    async def read() -> Any:
+        waiting = store.blocking.xread({keys.events("acme"): "$"}, block=600)
+        return await store.wait(waiting, block_s=0.6)
+
+    assert not any(await asyncio.gather(*(read() for _ in range(3))))
+    await store.close()
+
+
 async def test_a_blocking_read_notices_a_dead_peer(
     real_server: RealServer, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
