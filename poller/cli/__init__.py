@@ -4,6 +4,7 @@ Every module of this package may hang commands on `root.app`, `sources.app` or `
 them are imported here, so a new one needs no entry anywhere.
 """
 
+import os
 import pkgutil
 import sys
 import traceback
@@ -25,7 +26,16 @@ for _module in pkgutil.iter_modules(__path__):
 
 def main() -> NoReturn:
     """The entry point `poller`."""
+    _open_closed_streams()
     sys.exit(run(sys.argv[1:]))
+
+
+def _open_closed_streams() -> None:
+    """Let what is said go nowhere where stdin, stdout or stderr is closed: a socket would get its number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, which is this one
+            setattr(sys, name, os.fdopen(number, "r+" if number else "r", closefd=False))
 
 
 def run(arguments: Sequence[str]) -> int:

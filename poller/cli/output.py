@@ -1,7 +1,9 @@
 """How commands speak: data on stdout as a table or as JSON, everything else on stderr."""
 
+import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -9,6 +11,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from poller.errors import PollerError
 from poller.model import pretty
 from poller.web.words import line_of
 
@@ -17,6 +20,20 @@ WIDEST = 10_000
 _STYLES = {"good": "bold green", "bad": "bold red", "new": "cyan", "plain": "blue"}
 
 
+@contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as exc:
+        # What is left would be tried again when the program ends, which then has an exit code of Python's.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        msg = f"what is printed cannot be written ({exc.strerror}): make room there, or print it elsewhere"
+        raise PollerError(msg) from exc
+
+
+@_writing()
 def show_table(
     columns: Sequence[str], rows: Sequence[Mapping[str, Any]], *, empty: str, whole: bool = False
 ) -> None:
@@ -46,8 +63,13 @@ def show_json(value: Any) -> None:
     say(pretty(value))
 
 
+@_writing()
 def say(text: str) -> None:
-    """Print a line of data on stdout."""
+    """Print a line of data on stdout.
+
+    Raises:
+        BrokenPipeError: its reader is gone. PollerError: it cannot be written, as on a full disk.
+    """
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
@@ -110,6 +132,11 @@ class Screen(Console):
 
     def __init__(self, *, stderr: bool = False) -> None:
         super().__init__(highlight=False, soft_wrap=True, stderr=stderr)
+
+    @_writing()
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print; what goes wrong with it as `say` gives it."""
+        super().print(*objects, **options)
 
     def on_broken_pipe(self) -> None:
         """Rich calls this while it handles the error, and would raise SystemExit in whoever prints."""

@@ -39,6 +39,37 @@ def poller(*arguments: str, cwd: Path, stdin: str = "", **environ: str) -> subpr
     )  # fmt: skip
 
 
+def shell(line: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run the program as a shell does that redirects it."""
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "NO_COLOR": "1"}
+    program = f"exec {shlex.quote(sys.executable)} -W error -m poller {line}"
+    return subprocess.run(
+        ["/bin/sh", "-c", program], cwd=cwd, env=environ, capture_output=True, text=True, timeout=TIMEOUT_S,
+        check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_change_no_exit_code(tmp_path: Path, closed: str) -> None:
+    """Where stdin, stdout or stderr is closed, what is said goes nowhere; the exit code stays true."""
+    done = shell(f"config show {closed}", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert bool(done.stdout) is (closed == "2>&-")
+    assert shell(f"config nope {closed}", tmp_path).returncode == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is full")
+@pytest.mark.parametrize("command", ["config show", "config show --json"])
+def test_a_full_disk_is_no_fault_of_ours(tmp_path: Path, command: str) -> None:
+    """What cannot be printed is told in one line that names the reason."""
+    done = shell(f"{command} >/dev/full", tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: what is printed cannot be written (No space left on device): make room there, or print it "
+        "elsewhere\n"
+    )
+
+
 def test_init_writes_what_works(tmp_path: Path) -> None:
     """init with options writes both files for their owner alone; they load, and no secret is in the TOML."""
     done = poller(
