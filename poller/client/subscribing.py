@@ -20,6 +20,7 @@ from poller.model import CloudEvent, Entry, loads
 from poller.store.connection import Connection
 from poller.store.groups import Group
 from poller.store.keys import Keys
+from poller.store.known_sources import KnownSources
 from poller.store.streams import Streams
 from poller.watch.sources import SOURCES
 
@@ -116,8 +117,9 @@ async def subscribe(
     An event is acknowledged when the body of the loop is through with it. Where the body raises, or the
     process dies, the event is handed out again, to any consumer of the group, after `idle_s` seconds; after
     `tries` times it goes to the group's own dead letters (`PREFIX:{SOURCE}:events:dead:GROUP`). A group
-    that is new begins now, or with the `oldest` event still kept. Events of one source come in order, but
-    for those that are handed out again. While Redis is away it waits.
+    that is new begins now, or with the `oldest` event still kept; a source that appears after it did, even
+    while nobody listened, with its first. Events of one source come in order, but for those that are handed
+    out again. While Redis is away it waits.
 
         async for message in subscribe("redis://127.0.0.1:6379", group="billing", types=["*.won"]):
             await invoice(message.event.data.deal)
@@ -149,15 +151,20 @@ def _wanted(globs: tuple[str, ...]) -> Callable[[str], bool]:
 class _Reader:
     """Reads every source ahead of the loop, keeps what is at hand its own, acknowledges in small lots."""
 
-    def __init__(self, group: Group, streams: Streams, *, start: str, idle_s: float) -> None:
+    def __init__(
+        self, group: Group, streams: Streams, known: KnownSources, *, start: str, idle_s: float
+    ) -> None:
         self._group = group
         self._streams = streams
+        self._kept = known
         self._start = start
         self._idle_s = idle_s
         self._queue: asyncio.Queue[tuple[list[Entry], bool] | Exception] = asyncio.Queue(maxsize=1)
         self._at_hand: dict[str, dict[str, None]] = {}
         self._tried: set[tuple[str, str]] = set()
         """What was left before and counted as tried: to be forgotten when it is done."""
+        self._known: set[str] = set()
+        """The sources that the group knows; empty while it is not known whether it is new."""
         self._finished: defaultdict[str, list[str]] = defaultdict(list)
         self._count = 0
         self._since = 0.0
@@ -219,20 +226,30 @@ class _Reader:
 
     async def _look(self, names: tuple[str, ...]) -> None:
         """Follow every source that is there or appears."""
-        known = False
+        self._known.update(await self._patiently("", self._kept.read))
         while True:
-            for source in await self._patiently("", self._streams.sources):
+            there = await self._patiently("", self._streams.sources)
+            if not self._known:
+                await self._note(there)
+            for source in there:
                 wanted = any(fnmatchcase(source, name) for name in names)
                 if wanted and source not in self._tasks:
-                    # A source that appears later is new for the group: none of its events may be missed.
-                    start = "0" if known else self._start
+                    # One that appears later, or while nobody listened: none of its events may be missed.
+                    start = self._start if source in self._known else "0"
                     self._tasks[source] = asyncio.create_task(self._guarded(self._follow(source, start)))
-            known = True
+                elif not wanted and source not in self._known:
+                    await self._note([source])
             await asyncio.sleep(LOOK_S)
+
+    async def _note(self, sources: list[str]) -> None:
+        await self._patiently("", partial(self._kept.add, sources))
+        self._known.update(["", *sources])
 
     async def _follow(self, source: str, start: str) -> None:
         hand = self._at_hand.setdefault(source, {})
         await self._patiently(source, partial(self._group.join, source, start=start))
+        if source not in self._known:
+            await self._note([source])
         look_at = 0.0
         loop = asyncio.get_running_loop()
         while True:
@@ -288,6 +305,7 @@ async def _running(
     reader = _Reader(
         Group(connection, keys, group=group, consumer=consumer),
         Streams(connection, keys),
+        KnownSources(connection, keys.group_sources(group)),
         start="$" if start == "now" else "0",
         idle_s=idle_s,
     )

@@ -105,6 +105,10 @@ class Keys:
         """Set: the names of all sources that have a stream."""
         return f"{self.prefix}:sources"
 
+    def group_sources(self, group: str) -> str:
+        """Set: the sources that a consumer group of the client has known so far, those it leaves out too."""
+        return f"{self.prefix}:sources:{group}"
+
     def replicas(self) -> str:
         """Hash: replica id -> when it was last alive."""
         return f"{self.prefix}:replicas"

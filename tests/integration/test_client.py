@@ -166,6 +166,33 @@ async def test_a_source_that_appears_later_is_followed_from_its_first_event(
     assert {message.source for message in await listening} == {"acme", "later"}
 
 
+async def test_a_source_that_appears_while_nobody_listens_is_followed_from_its_first_event(
+    desk: Desk, redis_url: str
+) -> None:
+    """A consumer that is restarted with a new account misses nothing of it; of one that was there, and that
+    it leaves out no longer, it begins now as everywhere."""
+    await desk.put(won(1))
+    await desk.put(won(2), source="left-out")
+    listening = asyncio.create_task(taken(redis_url, 1, sources=["a*", "new"]))
+
+    async def looked() -> bool:
+        found = await desk.redis.smembers(KEYS.group_sources("g"))
+        return {b"acme", b"left-out"} <= found and bool(await desk.redis.xinfo_groups(KEYS.events("acme")))
+
+    await wait_until(looked, "the group knows what is there")
+    await desk.put(won(3))
+    await listening
+    await desk.put(won(7), won(8), source="new")
+    again = asyncio.create_task(taken(redis_url, 4, idle_s=0.2))
+
+    async def follows() -> bool:
+        return bool(await desk.redis.xinfo_groups(KEYS.events("left-out")))
+
+    await wait_until(follows, "it follows what it left out before")
+    await desk.put(won(9), source="left-out")
+    assert {message.subject.partition("/")[2] for message in await again} == {"3", "7", "8", "9"}
+
+
 @asynccontextmanager
 async def service(url: str, notes: Path, *more: str) -> AsyncIterator[asyncio.subprocess.Process]:
     """A consumer of the group in a process of its own, killed at the end."""
