@@ -32,7 +32,7 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Allowance:
+class HostLimit:
     """What the host may be sent."""
 
     limit: int
@@ -63,17 +63,17 @@ def requests_of(pages: Sequence[int]) -> int:
     return sum(max(2, count + 1) for count in pages)
 
 
-def reckon(mine: Load, others: Sequence[Load], allowance: Allowance) -> Reckoning:
+def reckon(mine: Load, others: Sequence[Load], host_limit: HostLimit) -> Reckoning:
     """Reckon for one source, and the others of its host."""
     agendas = {str(number): _agenda(load) for number, load in enumerate([mine, *others])}
     demands = {number: each.demand() for number, each in agendas.items()}
     found = {
-        number: each.outlook(part_of(number, demands, allowance.per_s)) for number, each in agendas.items()
+        number: each.outlook(part_of(number, demands, host_limit.per_s)) for number, each in agendas.items()
     }
     spent = sum(agendas[number].lists[ALL].cost / each.sweeps_s[ALL] for number, each in found.items())
     return Reckoning(
         period_s=found["0"].sweeps_s[ALL],
-        sweeps_share=min(1.0, spent / allowance.per_s),
+        sweeps_share=min(1.0, spent / host_limit.per_s),
         round_s=found["0"].oldest_s or 0.0,
         delay_s=found["0"].delay_s,
     )
@@ -87,7 +87,7 @@ def _agenda(load: Load) -> Agenda:
     return made
 
 
-def advice(load: Load, loads: Sequence[Load], allowance: Allowance, *, most_per_s: float = math.inf) -> str:
+def advice(load: Load, loads: Sequence[Load], host_limit: HostLimit, *, most_per_s: float = math.inf) -> str:
     """What to change for one source among the `loads` of its host; empty where nothing needs to be.
 
     Nothing needs to be where every list can be swept at `every` and every detail read at its `max_age`.
@@ -96,12 +96,12 @@ def advice(load: Load, loads: Sequence[Load], allowance: Allowance, *, most_per_
     others = [each for each in loads if each is not load]
     spent = sum(each.requests / each.every_s for each in others)
     details = sum(each.records / each.max_age_s for each in loads)
-    free = allowance.per_s - spent - details
+    free = host_limit.per_s - spent - details
     if load.requests / load.every_s <= free:
         return ""
-    needed = math.ceil((details + spent + load.requests / load.every_s) * allowance.window_s / FREE_SHARE)
-    more = f"raise budget to {needed} in {allowance.window_s:g} s, if the host allows it"
-    more = more if needed <= most_per_s * allowance.window_s else ""
+    needed = math.ceil((details + spent + load.requests / load.every_s) * host_limit.window_s / FREE_SHARE)
+    more = f"raise budget to {needed} in {host_limit.window_s:g} s, if the host allows it"
+    more = more if needed <= most_per_s * host_limit.window_s else ""
     every_s = _nice(load.requests / free) if free > 0 else None
     ways = [more, "set details = false"] if every_s is None else [f'set every = "{_words(every_s)}"', more]
     return ", or ".join(way for way in ways if way)

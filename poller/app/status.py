@@ -11,8 +11,7 @@ from poller.model import loads
 from poller.store import snapshots
 from poller.store.budget import Usage
 from poller.store.connection import Connection
-from poller.store.endpoint_stats import Standing as EndpointFound
-from poller.store.endpoint_stats import census
+from poller.store.endpoint_stats import EndpointStanding, census
 from poller.store.keys import Keys
 from poller.store.leases import Leases, living
 from poller.store.letters import Counts, EndpointState
@@ -31,7 +30,7 @@ from poller.web.answers import (
 )
 from poller.web.words import span
 
-from .forecast import Allowance, Load, reckon, requests_of
+from .forecast import HostLimit, Load, reckon, requests_of
 from .wiring import limiter_of
 
 STALE_AFTER = 3.0
@@ -133,8 +132,8 @@ class Inspector:
             if same_host(given, mine)
         }
         window_s = mine.budget.window.total_seconds()
-        allowance = Allowance(limit=max(1, usage.allowed), window_s=window_s)
-        return reckon(loads_.pop(name), [*loads_.values()], allowance).period_s
+        host_limit = HostLimit(limit=max(1, usage.allowed), window_s=window_s)
+        return reckon(loads_.pop(name), [*loads_.values()], host_limit).period_s
 
     def _judged(self, found: SourceAnswer, memory: Memory, limited: str) -> tuple[SourceState, str]:
         if found.held_by is None:
@@ -185,7 +184,7 @@ class Inspector:
         found = await census(self._connection, self._keys, wanted)
         return [self._endpoint(name, given, found[name]) for name, given in webhooks.items()]
 
-    def _endpoint(self, name: str, given: WebhookSettings, found: EndpointFound) -> EndpointAnswer:
+    def _endpoint(self, name: str, given: WebhookSettings, found: EndpointStanding) -> EndpointAnswer:
         state, holder, counts = found.state, found.holder, found.counts
         oldest = [each.oldest_waiting for each in counts if each.oldest_waiting is not None]
         word, why = self._endpoint_word(name, state, holder)

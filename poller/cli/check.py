@@ -18,7 +18,7 @@ from rich.text import Text
 
 from poller.app.wiring import redis_url
 from poller.config import Settings, WebhookSettings
-from poller.deliver.outbound import Blocked, Guard, VettedResolver, is_public, plain
+from poller.deliver.outbound import AddressGuard, Blocked, VettedResolver, is_public, plain
 from poller.errors import StoreError
 from poller.store import embedded
 from poller.store.connection import Connection
@@ -179,7 +179,7 @@ async def look_at_endpoint(name: str, given: WebhookSettings, tell: Tell) -> Non
     step = f"webhook {name}"
     url = urlsplit(given.url.get_secret_value())
     host, port = url.hostname or "", url.port or PORTS.get(url.scheme, 443)
-    resolver = VettedResolver(Guard(given.allow_private))
+    resolver = VettedResolver(AddressGuard(given.allow_private))
     try:
         async with asyncio.timeout(RESOLVE_S), patience(f"resolving {host}"):
             found = [each["host"] for each in await resolver.resolve(host, port)]

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
-from poller.app.forecast import Allowance, Load, advice, reckon, requests_of
+from poller.app.forecast import HostLimit, Load, advice, reckon, requests_of
 from poller.app.status import Inspector, detailed_kinds, load_of, same_host, sweeps_of, unit_of
 from poller.app.wiring import limiter_of, manner_of, source_of
 from poller.config import SourceSettings
@@ -292,8 +292,8 @@ async def _tell_pace(store: Store, name: str, seen: Sequence[Seen], tell: Tell) 
     load = load_of(name, given, requests=sum(each.sweep for each in seen), records=records)
     mine = replace(load, listed=sum(each.records for each in seen))
     others = await _others(store, name)
-    allowance = Allowance(limit=given.budget.count, window_s=given.budget.window.total_seconds())
-    reckoned = reckon(mine, others, allowance)
+    host_limit = HostLimit(limit=given.budget.count, window_s=given.budget.window.total_seconds())
+    reckoned = reckon(mine, others, host_limit)
     exact = all(each.exact for each in seen)
     unit = unit_of(given)
     counted = "" if unit == "requests" else f", in {unit}"
@@ -307,7 +307,7 @@ async def _tell_pace(store: Store, name: str, seen: Sequence[Seen], tell: Tell) 
         said += f"; a change is told after {span(reckoned.delay_s)} on average"
     day = next((each.day for each in seen if each.day), None)
     most_per_s = day.limit * OURS / DAY_S if day else math.inf
-    remedy = advice(mine, [mine, *others], allowance, most_per_s=most_per_s)
+    remedy = advice(mine, [mine, *others], host_limit, most_per_s=most_per_s)
     tell(Step(step=step, state="warning" if remedy else "ok", said=said, remedy=remedy, facts=facts))
     if plans := SOURCES[given.kind].api.plans:
         _tell_day(step, given, plans, day, tell)

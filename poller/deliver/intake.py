@@ -30,7 +30,7 @@ MARGIN = 200
 
 
 @dataclass(slots=True)
-class Source:
+class Followed:
     """One source as the endpoint follows it."""
 
     lane: Lane
@@ -60,7 +60,7 @@ class Intake:
         self._first_delay_s, self._now, self._chance = first_delay_s, now, chance
         self._spawn, self._changed = spawn, changed
         self._followed: list[str] = []
-        self._sources: dict[str, Source] = {}
+        self._sources: dict[str, Followed] = {}
         self._skipped = ""
         self._log = structlog.get_logger().bind(endpoint=queue.endpoint)
 
@@ -88,7 +88,7 @@ class Intake:
         entries = await self._queue.fetch(name, place.holes) if place.holes else []
         lane = Lane.at(name, place)
         stamp = f"{self._queue.fence}.{int(self._chance() * 2**52):x}"
-        source = Source(lane, Settler(self._queue, lane, patience=self._patience(), stamp=stamp), recovery)
+        source = Followed(lane, Settler(self._queue, lane, patience=self._patience(), stamp=stamp), recovery)
         await self._look_at(source)  # before the first read: that one moves past what was trimmed
         # From here on nobody else has a turn: what is on the board may be sent, and is settled by its source.
         self._lose(source, len(place.holes) - len(entries))
@@ -133,7 +133,7 @@ class Intake:
     def _goes_on(self, name: str, after: str) -> bool:
         return self._sources[name].lane.read_to == after
 
-    def _has_room(self, source: Source, limit: int) -> bool:
+    def _has_room(self, source: Followed, limit: int) -> bool:
         at_hand = len(source.lane.outstanding)
         return at_hand < limit and self._board.stored[source.lane.source] < MOST_WAITING
 
@@ -150,7 +150,7 @@ class Intake:
         for name, items in parked.items():
             await self._park(self._sources[name], items)
 
-    def _take(self, source: Source, entry: Entry, *, ordinal: int) -> Item | None:
+    def _take(self, source: Followed, entry: Entry, *, ordinal: int) -> Item | None:
         if self._board.find(entry.source, entry.place):
             return None  # an operator had it sent before its turn came
         wanted, sure = self._wants(entry.event)
@@ -165,7 +165,7 @@ class Intake:
         self._board.add(item)
         return item
 
-    async def _park(self, source: Source, items: Sequence[Item]) -> None:
+    async def _park(self, source: Followed, items: Sequence[Item]) -> None:
         now = self._now()
         outcomes = [
             Outcome("wait", item.place, now, item.meta, item.event.body) for item in items if item.event
@@ -217,7 +217,7 @@ class Intake:
             await self._queue.check(name)
             await self._look_at(source)
 
-    async def _look_at(self, source: Source) -> None:
+    async def _look_at(self, source: Followed) -> None:
         lane = source.lane
         read_to = lane.read_to
         facts = await self._queue.facts(lane.source)
@@ -228,7 +228,7 @@ class Intake:
             lane.ordinal = max(lane.ordinal, facts.trimmed)
         source.known = facts.last
 
-    async def _go_back(self, source: Source, facts: StreamFacts) -> None:
+    async def _go_back(self, source: Followed, facts: StreamFacts) -> None:
         # Redis lost its tail, or the stream was born again: what comes now may have lower ids than we read.
         # Repeats have their own ids, so it is better to read a little twice than to wait for ever.
         lane = source.lane
@@ -240,7 +240,7 @@ class Intake:
         self._log.warning("stream.went_back", source=lane.source, to=lane.read_to)
         self._changed()
 
-    def _lose(self, source: Source, lost: int) -> None:
+    def _lose(self, source: Followed, lost: int) -> None:
         if lost > 0:
             source.settler.counts["lost"] += lost
             self._log.error(
@@ -265,7 +265,7 @@ class Intake:
             if source.recovery.dead_until:
                 await self._revive(source)
 
-    async def _replay(self, source: Source) -> None:
+    async def _replay(self, source: Followed) -> None:
         lane, asked = source.lane, source.recovery
         upto = min(asked.upto, lane.read_to, key=position)
         rows = await self._queue.range(lane.source, after=asked.after, upto=upto, count=AGAIN_AT_ONCE)
@@ -283,7 +283,7 @@ class Intake:
         source.recovery = Recovery(after=after, upto="" if done else asked.upto, dead_until=asked.dead_until)
         self._add(lane.source, letters)
 
-    async def _revive(self, source: Source) -> None:
+    async def _revive(self, source: Followed) -> None:
         asked, name = source.recovery, source.lane.source
         letters = await self._queue.revive(
             name, died_until=asked.dead_until, count=AGAIN_AT_ONCE, now=self._now()
@@ -350,7 +350,7 @@ class Intake:
         if position(goal) > position(lane.read_to):
             lane.read_to, lane.ordinal = goal, facts.added - len(left)
 
-    async def _bury(self, source: Source, items: Sequence[Item], *, now: float) -> None:
+    async def _bury(self, source: Followed, items: Sequence[Item], *, now: float) -> None:
         outcomes = []
         for item in items:
             body = await self._queue.body(item.source, item.place) if item.stored else None

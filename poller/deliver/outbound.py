@@ -91,7 +91,7 @@ class Blocked(OSError):
 
 
 @dataclass(frozen=True)
-class Guard:
+class AddressGuard:
     """Judges each address before it is dialled; `allowed` are CIDRs that are open all the same."""
 
     allowed: tuple[Network, ...] = ()
@@ -129,7 +129,7 @@ def refusal(name: str, address: str) -> str:
 class VettedResolver(AbstractResolver):
     """Resolves a name and lets through only what the guard permits: the judged address is the dialled one."""
 
-    def __init__(self, guard: Guard, *, lookup: AbstractResolver | None = None) -> None:
+    def __init__(self, guard: AddressGuard, *, lookup: AbstractResolver | None = None) -> None:
         self._guard = guard
         self._lookup = lookup or aiohttp.ThreadedResolver()
 
@@ -183,7 +183,7 @@ class Outbound:
     ) -> None:
         """`hidden` texts are blanked in what is kept of an answer: some say back what they were sent."""
         self._hidden = [each for text in hidden for each in _spellings(text)]
-        self._guard = Guard(tuple(allow_private))
+        self._guard = AddressGuard(tuple(allow_private))
         self._url = URL(url)
         self._monotonic = monotonic
         self._deadline_s = deadline_s

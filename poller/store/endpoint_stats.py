@@ -14,7 +14,7 @@ Row = tuple[dict[bytes, bytes], int, list[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class EndpointStanding:
     """One endpoint."""
 
     state: EndpointState
@@ -25,7 +25,7 @@ class Standing:
 
 async def census(
     connection: Connection, keys: Keys, wanted: Mapping[str, Sequence[str]]
-) -> dict[str, Standing]:
+) -> dict[str, EndpointStanding]:
     """Look at these endpoints with the sources of each.
 
     Raises:
@@ -43,7 +43,7 @@ async def census(
     for (endpoint, source), row in rows.items():
         next_place = ahead.get((endpoint, source))
         found[endpoint].append(_counts(endpoint, source, row, facts[source], next_place))
-    return {name: Standing(*states[name], found[name]) for name in wanted}
+    return {name: EndpointStanding(*states[name], found[name]) for name in wanted}
 
 
 async def _states(

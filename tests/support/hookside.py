@@ -17,7 +17,7 @@ from poller.deliver.outbound import Outbound
 from poller.deliver.settings import EndpointSettings
 from poller.model import Event, fields_of
 from poller.store.connection import Connection
-from poller.store.endpoint_stats import Standing, census
+from poller.store.endpoint_stats import EndpointStanding, census
 from poller.store.keys import Keys
 from poller.store.letters import Attempt, Counts
 
@@ -250,7 +250,7 @@ def gauges(endpoint: Endpoint) -> Gauges:
     )
 
 
-async def standing_of(connection: Connection, keys: Keys, endpoint: str = "hook") -> Standing:
+async def standing_of(connection: Connection, keys: Keys, endpoint: str = "hook") -> EndpointStanding:
     """How it stands by what Redis has, orders that nobody has read yet included."""
     return (await census(connection, keys, {endpoint: ["acme"]}))[endpoint]
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poller.app.forecast import Allowance, Load, advice, reckon, requests_of
+from poller.app.forecast import HostLimit, Load, advice, reckon, requests_of
 from poller.config import parse_duration
 
-USUAL = Allowance(limit=240, window_s=300)
+USUAL = HostLimit(limit=240, window_s=300)
 
 
 def load(**changed: float) -> Load:
@@ -30,7 +30,7 @@ def test_what_fits_needs_no_advice() -> None:
 
 def test_a_larger_budget_sweeps_at_every_and_the_rest_is_for_details() -> None:
     """No list is read more often than `every`, whatever the budget."""
-    plenty = Allowance(limit=1200, window_s=300)
+    plenty = HostLimit(limit=1200, window_s=300)
     reckoned = reckon(load(), [], plenty)
     assert reckoned.period_s == 30
     assert reckoned.round_s == pytest.approx(800 / (3.8 - 11 / 30), rel=0.01)
@@ -75,12 +75,12 @@ def test_whoever_follows_the_advice_is_well(
 ) -> None:
     """After doing what the advice says there is nothing more to advise."""
     mine = load(requests=requests, records=records, every_s=float(every_s))
-    allowance = Allowance(limit=limit, window_s=300)
+    host_limit = HostLimit(limit=limit, window_s=300)
     loads = [mine, *[load(requests=2, records=0, every_s=3600.0)] * others]
-    told = advice(mine, loads, allowance)
+    told = advice(mine, loads, host_limit)
     if found := re.search(r'set every = "(\w+)"', told):
         slower = load(requests=requests, records=records, every_s=parse_duration(found[1]).total_seconds())
-        assert advice(slower, [slower, *loads[1:]], allowance) == ""
+        assert advice(slower, [slower, *loads[1:]], host_limit) == ""
     if found := re.search(r"raise budget to (\d+)", told):
-        larger = Allowance(limit=int(found[1]) + 1, window_s=300)
+        larger = HostLimit(limit=int(found[1]) + 1, window_s=300)
         assert advice(mine, loads, larger) == ""

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poller.deliver.outbound import Blocked, Guard, is_public, plain
+from poller.deliver.outbound import AddressGuard, Blocked, is_public, plain
 
 REFUSED = """
 0.0.0.0 0.1.2.3 10.0.0.1 10.255.255.255 100.64.0.1 100.127.255.254 127.0.0.1 127.1.2.3 168.63.129.16
@@ -33,8 +33,8 @@ PUBLIC = """
 def test_the_corpus_is_large_enough(figures: Callable[..., None]) -> None:
     """At least 47 addresses that must be refused, and all of them are; of the public ones none."""
     assert len(set(REFUSED)) >= 47
-    passed = [each for each in REFUSED if Guard().permits(each)]
-    shut = [each for each in PUBLIC if not Guard().permits(each)]
+    passed = [each for each in REFUSED if AddressGuard().permits(each)]
+    shut = [each for each in PUBLIC if not AddressGuard().permits(each)]
     told = f"{len(passed)} of {len(REFUSED)} addresses let through"
     figures(f"{told}, {len(shut)} of {len(PUBLIC)} public ones refused", rounds=len(REFUSED))
     assert (passed, shut) == ([], [])
@@ -43,20 +43,20 @@ def test_the_corpus_is_large_enough(figures: Callable[..., None]) -> None:
 @pytest.mark.parametrize("text", REFUSED)
 def test_what_is_not_public_unicast_is_refused(text: str) -> None:
     """Private, local, shared, reserved, metadata, multicast, and IPv4 hidden in IPv6."""
-    assert not Guard().permits(text)
+    assert not AddressGuard().permits(text)
 
 
 @pytest.mark.parametrize("text", PUBLIC)
 def test_no_public_address_is_refused(text: str) -> None:
     """Neighbours of every refused block pass."""
-    assert Guard().permits(text)
+    assert AddressGuard().permits(text)
 
 
 @given(st.ip_addresses(v=4))
 def test_a_mapped_address_is_judged_as_what_it_is(address: IPv4Address) -> None:
     """::ffff:a.b.c.d reaches a.b.c.d, so both are judged alike."""
     mapped = str(IPv6Address(b"\0" * 10 + b"\xff\xff" + address.packed))
-    assert Guard().permits(mapped) == Guard().permits(str(address))
+    assert AddressGuard().permits(mapped) == AddressGuard().permits(str(address))
 
 
 @given(st.ip_addresses(v=4))
@@ -83,7 +83,7 @@ def test_the_table_is_at_least_as_strict_as_the_standard_library(address: IPv4Ad
 
 def test_allow_private_opens_its_block_and_nothing_else() -> None:
     """One CIDR opens one CIDR, mapped spellings of it included."""
-    guard = Guard((ip_network("10.1.0.0/16"), ip_network("fd00::/8")))
+    guard = AddressGuard((ip_network("10.1.0.0/16"), ip_network("fd00::/8")))
     assert guard.permits("10.1.2.3")
     assert guard.permits("::ffff:10.1.2.3")
     assert guard.permits("fd12::1")
@@ -96,7 +96,7 @@ def test_the_refusal_names_the_address_and_the_remedy() -> None:
     with pytest.raises(
         Blocked, match=r"hooks\.internal resolves to 10\.0\.0\.7.*10\.0\.0\.7/32.*allow_private"
     ):
-        Guard().demand("10.0.0.7", name="hooks.internal")
+        AddressGuard().demand("10.0.0.7", name="hooks.internal")
 
 
 def test_a_zone_does_not_hide_an_address() -> None:
