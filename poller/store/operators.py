@@ -13,8 +13,8 @@ import msgspec
 from .connection import Connection, Script, translated
 from .keys import Keys
 from .letters import Attempt, Letter, before_ms, entries_of, fresh, letter, letter_of, position
+from .page_reads import PageReads
 from .queue import dead_letters, keys_of, refill_args, stream_facts
-from .views import Views
 
 _ORDER = Script("endpoint_order")
 _REFILL = Script("queue_refill")
@@ -32,7 +32,7 @@ class EndpointAdmin:
     def __init__(self, connection: Connection, keys: Keys) -> None:
         self._connection = connection
         self._keys = keys
-        self._views = Views(connection, keys)
+        self._page_reads = PageReads(connection, keys)
 
     # --- seeing -------------------------------------------------------------------------
 
@@ -83,7 +83,7 @@ class EndpointAdmin:
         # Newest first: what somebody asks for is mostly recent.
         upto, ended = None, False
         while not ended:
-            step = await self._views.search(source, upto=upto, count=1, subject=event)
+            step = await self._page_reads.search(source, upto=upto, count=1, subject=event)
             if step.entries:
                 return step.entries[0].place
             upto, ended = step.reached, step.ended

@@ -98,7 +98,7 @@ async def events(request: Request) -> Response:
     web, asked = request.app.state.web, query(request, EventsQuery)
     try:
         found = await find(
-            web.views, await web.sources(), wanted_in(asked), limit=asked.limit, before=asked.before
+            web.page_reads, await web.sources(), wanted_in(asked), limit=asked.limit, before=asked.before
         )
     except ValueError as exc:
         msg = f"before = {asked.before!r} is no cursor; give `next` of the answer before"
@@ -113,7 +113,7 @@ async def events(request: Request) -> Response:
 async def one_record(request: Request) -> Response:
     """GET /api/records/SOURCE/KIND/ID."""
     web, given = request.app.state.web, request.path_params
-    found = await record(web.context, web.views, given["source"], given["kind"], given["id"])
+    found = await record(web.context, web.page_reads, given["source"], given["kind"], given["id"])
     if found is None:
         msg = f"nothing is known of {given['kind']}/{given['id']} in {given['source']}"
         raise Refused(msg[:300], status=404, code="not_found")

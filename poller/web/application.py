@@ -15,8 +15,8 @@ from starlette.types import ASGIApp
 from poller.errors import StoreError
 from poller.store.connection import ended
 from poller.store.operators import EndpointAdmin
+from poller.store.page_reads import PageReads
 from poller.store.streams import Streams
-from poller.store.views import Views
 
 from . import api, forms, pages
 from .actions import Actions, Refused
@@ -43,12 +43,12 @@ class Web:
         self.watch = LoopWatch()
         self.health = Health(context, self.watch, stopping=stopping)
         self.meters = Meters(context, self.watch)
-        self.views = Views(context.connection, context.keys)
+        self.page_reads = PageReads(context.connection, context.keys)
         self.streams = Streams(context.connection, context.keys)
         self.admin = EndpointAdmin(context.connection, context.keys)
         self.actions = Actions(context)
         self.feed = Feed(self.streams)
-        self.trends = Trends(context, self.views)
+        self.trends = Trends(context, self.page_reads)
         self.hints = Hints()
         self.app: ASGIApp = Guard(self._application(), door=context.door)
 

@@ -39,7 +39,7 @@ async def overview(request: Request) -> Response:
         return page(request, "first.html", title="Welcome")
     names = [each.source for each in seen.sources]
     day = await web.trends.day(names)
-    found = await find(web.views, names, Wanted(), limit=LATEST)
+    found = await find(web.page_reads, names, Wanted(), limit=LATEST)
     webhooks = sorted(seen.webhooks, key=lambda each: (each.well, -each.dead, -each.waiting))
     return page(
         request,
@@ -64,7 +64,7 @@ async def events(request: Request) -> Response:
     web, asked = request.app.state.web, query(request, EventsQuery)
     names = await web.sources()
     try:
-        found = await find(web.views, names, wanted_in(asked), limit=ROWS, before=asked.before)
+        found = await find(web.page_reads, names, wanted_in(asked), limit=ROWS, before=asked.before)
     except ValueError as exc:
         msg = "this page's address is damaged: go back to the newest events"
         raise Refused(msg, status=422, code="invalid") from exc
@@ -93,7 +93,7 @@ async def live(request: Request) -> Response:
 async def event(request: Request) -> Response:
     """GET /events/SOURCE/PLACE."""
     web, source, place = request.app.state.web, request.path_params["source"], request.path_params["place"]
-    entry: Entry | None = await web.views.entry(source, place) if valid_place(place) else None
+    entry: Entry | None = await web.page_reads.entry(source, place) if valid_place(place) else None
     if entry is None:
         msg = "there is no such event; it may be older than the retention (redis.retention)"
         raise Refused(msg, status=404, code="not_found")
@@ -112,7 +112,7 @@ async def event(request: Request) -> Response:
         **_told(told),
         json=pretty_body(entry.event.body),
         curl=_curl(entry),
-        deliveries=await web.views.deliveries(source, entry, concerned[:MOST_DELIVERIES]),
+        deliveries=await web.page_reads.deliveries(source, entry, concerned[:MOST_DELIVERIES]),
         more=len(concerned) - MOST_DELIVERIES,
         bounds=_bounds(told),
     )
@@ -148,7 +148,7 @@ def _curl(entry: Entry) -> str:
 async def one_record(request: Request) -> Response:
     """GET /records/SOURCE/KIND/ID."""
     web, given = request.app.state.web, request.path_params
-    found = await record(web.context, web.views, given["source"], given["kind"], given["id"])
+    found = await record(web.context, web.page_reads, given["source"], given["kind"], given["id"])
     if found is None:
         msg = "nothing is known of this record; it may never have been listed"
         raise Refused(msg, status=404, code="not_found")
@@ -180,7 +180,7 @@ async def one_source(request: Request) -> Response:
         day=day,
         bars=day_bars(day),
         curve=share_curve(await web.trends.budget(name), now=now),
-        entries=(await find(web.views, [name], Wanted(), limit=LATEST)).entries,
+        entries=(await find(web.page_reads, [name], Wanted(), limit=LATEST)).entries,
         hook=bool(web.context.sources[name].hook_secret),
     )
 

@@ -4,8 +4,8 @@ from typing import Any
 
 from poller.model import loads, pretty
 from poller.store.letters import position
+from poller.store.page_reads import PageReads
 from poller.store.snapshots import Snapshots
-from poller.store.views import Views
 from poller.watch.events import Known, known_of
 
 from .answers import RecordAnswer
@@ -16,7 +16,7 @@ MOST_EVENTS = 200
 
 
 async def record(
-    context: WebContext, views: Views, source: str, kind: str, record_id: str
+    context: WebContext, page_reads: PageReads, source: str, kind: str, record_id: str
 ) -> RecordAnswer | None:
     """A record and its events, oldest first; None where nothing is known of it.
 
@@ -26,7 +26,7 @@ async def record(
     store = Snapshots(context.connection, context.keys, source, fence=0)
     known = known_of((await store.records(kind, [record_id])).get(record_id))
     subject = f"{kind}/{record_id}"
-    found = await find(views, [source], Wanted(subject=subject), limit=MOST_EVENTS)
+    found = await find(page_reads, [source], Wanted(subject=subject), limit=MOST_EVENTS)
     entries = sorted(found.entries, key=lambda entry: position(entry.place))
     if known is None and not entries and found.next is None:
         return None

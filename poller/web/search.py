@@ -9,7 +9,7 @@ from typing import Any
 
 from poller.model import Entry, loads
 from poller.store.letters import Position, place_of, position
-from poller.store.views import BEGINNING, Views
+from poller.store.page_reads import BEGINNING, PageReads
 
 from .answers import EventsQuery, PlacedEvent
 
@@ -72,7 +72,7 @@ def cursor_at(cursor: str) -> tuple[Position, str]:
 
 
 async def find(
-    views: Views, sources: Sequence[str], wanted: Wanted, *, limit: int, before: str = ""
+    page_reads: PageReads, sources: Sequence[str], wanted: Wanted, *, limit: int, before: str = ""
 ) -> Found:
     """Look for events, newest first.
 
@@ -81,7 +81,7 @@ async def find(
     """
     start = cursor_at(before) if before else None
     asked = [name for name in sources if not wanted.source or name == wanted.source]
-    lanes = [_Lane(views, name, wanted, _below(start, name), limit) for name in asked]
+    lanes = [_Lane(page_reads, name, wanted, _below(start, name), limit) for name in asked]
     end, found = time.monotonic() + SEARCH_S, list[Entry]()
     while len(found) < limit and await _filled(lanes, until=end):
         lane = max((each for each in lanes if each.entries), key=lambda each: each.head, default=None)
@@ -121,8 +121,10 @@ def _out_of_time(lanes: "Sequence[_Lane]", found: list[Entry], limit: int) -> Fo
 class _Lane:
     """One stream on the way back."""
 
-    def __init__(self, views: Views, source: str, wanted: Wanted, upto: Position | None, limit: int) -> None:
-        self._views, self._source, self._wanted, self._limit = views, source, wanted, limit
+    def __init__(
+        self, page_reads: PageReads, source: str, wanted: Wanted, upto: Position | None, limit: int
+    ) -> None:
+        self._page_reads, self._source, self._wanted, self._limit = page_reads, source, wanted, limit
         self.upto = upto
         self.entries: list[Entry] = []
         self.ended = False
@@ -141,7 +143,7 @@ class _Lane:
     async def walk(self) -> None:
         """Look on for one step."""
         wanted = self._wanted
-        step = await self._views.search(
+        step = await self._page_reads.search(
             self._source,
             upto=self.upto,
             count=self._limit,

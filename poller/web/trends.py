@@ -8,7 +8,7 @@ import structlog
 
 from poller.errors import StoreError
 from poller.store.letters import place_of, position
-from poller.store.views import Hour, Views
+from poller.store.page_reads import Hour, PageReads
 
 from .context import WebContext
 
@@ -65,9 +65,9 @@ class Day:
 class Trends:
     """Counts, and remembers what it has counted."""
 
-    def __init__(self, context: WebContext, views: Views) -> None:
+    def __init__(self, context: WebContext, page_reads: PageReads) -> None:
         self._context = context
-        self._views = views
+        self._page_reads = page_reads
         self._tallies: dict[str, _Tally] = {}
         self._lock = asyncio.Lock()
 
@@ -92,7 +92,7 @@ class Trends:
         tally.whole = False
         more = True
         while more and time.monotonic() < end:
-            tally.after, more, found = await self._views.hours(name, after=tally.after)
+            tally.after, more, found = await self._page_reads.hours(name, after=tally.after)
             for each in found:
                 tally.add(each)
         tally.whole = not more
@@ -100,7 +100,7 @@ class Trends:
     async def budget(self, source: str) -> list[tuple[float, float]]:
         """(moment, share) for each five minutes of the last day in which something was noted."""
         now = time.time()
-        return list((await self._views.spent(source, since=now - HOURS * HOUR_S, until=now)).items())
+        return list((await self._page_reads.spent(source, since=now - HOURS * HOUR_S, until=now)).items())
 
     async def run(self) -> None:
         """Note once a minute how much of the budget counts, for the sources that this replica polls."""
@@ -119,7 +119,9 @@ class Trends:
         for each in (await self._context.look()).sources:
             if held.get(f"source/{each.source}"):
                 used = sum(each.budget.used.values())
-                await self._views.note_spent(each.source, at=time.time(), used=used, limit=each.budget.limit)
+                await self._page_reads.note_spent(
+                    each.source, at=time.time(), used=used, limit=each.budget.limit
+                )
         return True
 
 

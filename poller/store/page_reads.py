@@ -64,7 +64,7 @@ class Walked:
     ended: bool
 
 
-class Views:
+class PageReads:
     """Reading for pages. Every method raises StoreUnavailable or StoreRefused."""
 
     def __init__(self, connection: Connection, keys: Keys) -> None:
