@@ -239,10 +239,13 @@ class Poll:
             # Asked again after this sweep, as after any: the next whole reading may be an hour away.
             doubted = {*mine.missing, *mine.forbidden}
             await self._absence.settle(run.kind, doubted, swept_at=run.started)
-        if not (suspects or mine.missing):
+        doubted = suspects | mine.missing.keys()
+        if not doubted:
             mine.sure_at = run.started
             mine.shown_at = run.started if run.whole else mine.shown_at
-            mine.clear_at = run.started if run.steady or not mine.clear_at else mine.clear_at
+        clear = run.steady and not doubted - set(mine.forbidden)  # who answers 403 is left out: no other is
+        if clear or not mine.clear_at:
+            mine.clear_at = run.started
         mine.swept_at, mine.cursor, mine.recheck = run.started, run.cursor or mine.cursor, False
         # A sweep that lacked known records, or showed one twice, may have lacked new ones below its highest.
         mine.top = max(run.top, mine.highest) if mine.clear_at == run.started else run.top

@@ -140,6 +140,49 @@ async def test_a_creation_lies_between_the_sweep_without_it_and_its_first_page(
         assert after >= sim.log.since(sim.log.seq - 1)[0].at
 
 
+async def test_one_that_answers_403_makes_no_bound_older(connection: Connection) -> None:
+    """It is missing from every sweep for a reason that was said: each of these would have shown a new one."""
+    async with drum(connection, records=10) as (sim, watched):
+        sim.orders.archive(101)
+
+        async def forbid(asked: Any) -> None:
+            sim.world.main.archived = asked.path.endswith("/101")
+
+        async def allow(_asked: Any) -> None:
+            sim.world.main.archived = False
+
+        sim.between(before=forbid, after=allow)
+        for _ in range(3):
+            await watched.sweep()
+        await watched.events()
+        complete = [a for a in sim.requests if a.path.endswith("opportunities") and "page=1" in a.query][-1]
+        sim.orders.create_opportunity(name="New")
+        await watched.poll.sweep("opportunity")
+        before, _ = moments(await only(watched))
+        assert is_start_of(sim, before, complete)
+
+
+async def test_one_that_went_during_the_baseline_makes_no_bound_of_1970(connection: Connection) -> None:
+    """The first reading broke off and had shown it; the next is the baseline: what comes came after it."""
+    async with drum(connection, records=10, items_cap=2, begin=False) as (sim, watched):
+
+        async def spoil(asked: Any) -> None:
+            if asked.path.endswith("opportunities") and "page=3" in asked.query:
+                sim.fail_next("http502")
+                sim.orders.archive(101)
+
+        sim.between(before=spoil)
+        await watched.sweep()
+        sim.between()
+        started = time.time()
+        await watched.sweep()
+        sim.orders.create_opportunity(name="New")
+        await watched.events()
+        await watched.sweep()
+        created = next(event for event in await watched.events() if event["type"].endswith(".created"))
+        assert moments(created)[0] >= started - MS
+
+
 @pytest.mark.parametrize("came", ["created", "restored"])
 async def test_a_sweep_that_an_empty_page_cut_short_proves_no_coming(
     connection: Connection, came: str
