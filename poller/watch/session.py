@@ -174,6 +174,8 @@ class SourceSession:
         `undated`: it may be a change that only a whole reading shows; what lies between tells nothing of it.
         """
         last, mine = self.last_seen[kind].get(record_id, known.row_at), self.memory.lists[kind]
+        if record_id in mine.forbidden:  # no list shows what changes in it
+            return last
         return max(last, mine.shown_at if undated else mine.sure_at)
 
     def last_sight(self, kind: str, record_id: str, known: Known) -> float:

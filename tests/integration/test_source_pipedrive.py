@@ -325,6 +325,28 @@ async def test_archiving_without_a_trace_is_never_a_removal(fakestore: Connectio
             assert types(await watched.events()) == [f"pipedrive.deal.{order.__name__}d"]
 
 
+async def test_what_changed_out_of_reach_is_dated_by_its_last_sight(fakestore: Connection) -> None:
+    """Its id answers 403, and no list showed what became of it, however many were read since."""
+    async with company(fakestore) as (sim, watched, clock):
+        deal = next(
+            row.id
+            for row in sim.world.live("deal")
+            if row.values["status"] == "open" and row.values["owner_id"] != 1
+        )
+        sim.orders.set_reach("own")
+        clock.ahead_s += HOUR_S
+        await watched.sweep()
+        won_at = clock()
+        sim.orders.win(deal)
+        for _ in range(2):
+            await watched.sweep()
+        await watched.restart()
+        sim.orders.set_reach("all")
+        await watched.sweep()
+        (won,) = [each for each in await watched.events() if each["type"] == "pipedrive.deal.won"]
+        assert won["data"]["observed"]["not_before"] <= rfc3339(won_at)
+
+
 def test_a_deal_is_archived_by_its_flag_and_a_project_by_its_time() -> None:
     """A deal that comes back is told so although its time stays; a project has no flag, only the time."""
     time_, deal, project = "2026-01-01T00:00:00Z", KINDS["deal"], KINDS["project"]
