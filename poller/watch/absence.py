@@ -154,14 +154,9 @@ class Absence:
         known = (await session.records(kind.name, [record_id])).get(record_id, Known())
         batch = session.batch()
         if not known.gone:
-            session.say(
-                batch,
-                kind,
-                record_id,
-                known,
-                "removed",
-                Bounds(self._last_seen(kind, record_id, known, undated=not logged), first),
-            )
+            since = self._last_seen(kind, record_id, known, undated=not logged)
+            if session.is_loud(kind):
+                session.say(batch, kind, record_id, known, "removed", Bounds(since, first))
             known.gone, known.gone_at = "removed", session.now()
             batch.keep(kind.name, record_id, known)
         batch.row(kind.name, record_id, None)

@@ -152,7 +152,7 @@ class Rows:
         session.note_status(kind, row.record_id, row.view)
         if kind.dead(row.view):
             known.gone, known.gone_at = "removed", page.ended
-        elif mine.baselined or session.manner.emit_baseline:
+        elif session.is_loud(kind):
             # A sweep that lacked known records, or showed one twice, may have lacked this one too.
             self._say_new(run, batch, page, row, suffix, Bounds(mine.clear_at, page.ended), since)
         # Until the rest is said each sweep looks at it again, also after a crash.
@@ -229,10 +229,7 @@ class Rows:
     def _died_or_rose(self, run: Run, batch: WriteBatch, row: Row, page: Page, bounds: Bounds) -> bool:
         """Where a list shows deleted records for a while: removed, restored, and nothing in between."""
         session, kind, known = self._session, run.kind, row.known
-        dead, loud = (
-            kind.dead(row.view),
-            session.memory.lists[kind.name].baselined or session.manner.emit_baseline,
-        )
+        dead, loud = kind.dead(row.view), session.is_loud(kind)
         if not (dead or known.gone):
             return False
         if dead and not known.gone and loud:

@@ -91,6 +91,10 @@ class SourceSession:
         """Whether what was read then was read by an older poller: what differs from it is no news."""
         return read_at < self.memory.rebased_at
 
+    def is_loud(self, kind: Kind) -> bool:
+        """Whether what happens to a list's records is said; before its baseline only where all is to be."""
+        return self.memory.lists[kind.name].baselined or self.manner.emit_baseline
+
     # --- commits ------------------------------------------------------------------------------
 
     def batch(self) -> WriteBatch:

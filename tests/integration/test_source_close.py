@@ -355,6 +355,15 @@ async def test_out_of_reach_is_removed_after_two_askings(connection: Connection)
         assert await told(watched) == sorted(opportunity("removed", record) for record in hidden)
 
 
+async def test_a_deletion_before_the_baseline_is_complete_is_part_of_it(connection: Connection) -> None:
+    """A first reading that broke off has told of nobody: what the log names since was never spoken of."""
+    async with watched_close(connection, records=12, begin=False) as (sim, watched):
+        sim.fail_next("http502", path=LOG)
+        assert await told(watched) == []
+        sim.orders.delete(others(sim)[0])
+        assert await told(watched) == [("poller.source.baseline_completed", "source/acme")]
+
+
 async def test_a_win_after_a_return_lies_after_it(connection: Connection) -> None:
     """Also where the deal came back in another status: what it was before it went bounds nothing any more."""
     async with watched_close(connection, records=12) as (sim, watched):
