@@ -121,9 +121,11 @@ class Absence:
             await self._moved(kind, session.source.kinds[kind.sibling], record_id, other, seen_at)
         elif isinstance(own, Missing) and isinstance(other, Missing):
             await self._allowed(kind, record_id)
+            # What was missed before the API's log named it went before that, and undated.
+            logged = swept_at == math.inf and record_id not in mine.missing
             first = mine.missing.setdefault(record_id, own.ended)
             if first < swept_at:
-                await self._removed(kind, record_id, first, logged=swept_at == math.inf)
+                await self._removed(kind, record_id, first, logged=logged)
 
     async def _forbidden(self, kind: Kind, record_id: str) -> None:
         """403 by id is said once, and never a removal."""

@@ -355,6 +355,22 @@ async def test_out_of_reach_is_removed_after_two_askings(connection: Connection)
         assert await told(watched) == sorted(opportunity("removed", record) for record in hidden)
 
 
+async def test_what_was_missed_before_the_log_named_it_went_before_that(connection: Connection) -> None:
+    """Out of reach first, and deleted then: readings of changes in between had not shown it either."""
+    async with watched_close(connection, records=12) as (sim, watched):
+        record = next(row.id for row in sim.world.live() if row.values["user_id"] != sim.world.main.user)
+        hidden_at = time.time()
+        sim.orders.account.set_scope("own")
+        for _ in range(2):
+            assert await told(watched) == []
+        whole(watched)
+        assert await told(watched) == []
+        sim.orders.delete(record)
+        (event,) = [each for each in await swept(watched) if each["subject"].endswith(record)]
+        assert event["type"] == "close.opportunity.removed"
+        assert event["data"]["observed"]["not_before"] <= rfc3339(hidden_at)
+
+
 async def test_a_deletion_before_the_baseline_is_complete_is_part_of_it(connection: Connection) -> None:
     """A first reading that broke off has told of nobody: what the log names since was never spoken of."""
     async with watched_close(connection, records=12, begin=False) as (sim, watched):
