@@ -153,8 +153,11 @@ class Rows:
         if kind.dead(row.view):
             known.gone, known.gone_at = "removed", page.ended
         elif session.is_loud(kind):
-            # A sweep that lacked known records, or showed one twice, may have lacked this one too.
-            self._say_new(run, batch, page, row, suffix, Bounds(mine.clear_at, page.ended), since)
+            # A sweep that lacked known records, or showed one twice, may have lacked this one too; and what
+            # only became visible is not dated: a reading of changes did not show it until it moved again.
+            whole_at = mine.clear_at if suffix == "created" else mine.shown_at or mine.clear_at
+            absent_at = min(mine.clear_at, whole_at)
+            self._say_new(run, batch, page, row, suffix, Bounds(absent_at, page.ended), since)
         # Until the rest is said each sweep looks at it again, also after a crash.
         unsaid = row.record_id in run.fresh
         batch.row(kind.name, row.record_id, UNSEEN if unsaid else row.fingerprint)

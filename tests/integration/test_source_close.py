@@ -355,6 +355,22 @@ async def test_out_of_reach_is_removed_after_two_askings(connection: Connection)
         assert await told(watched) == sorted(opportunity("removed", record) for record in hidden)
 
 
+async def test_what_comes_into_view_came_after_the_last_whole_reading(connection: Connection) -> None:
+    """Readings of changes do not show what only became visible, however many there were in between."""
+    async with watched_close(connection, records=12, begin=False) as (sim, watched):
+        sim.orders.account.set_scope("own")
+        await watched.sweep()
+        await watched.events()
+        shown_at = time.time()
+        sim.orders.account.set_scope("all")
+        for _ in range(2):
+            assert await told(watched) == []
+        whole(watched)
+        appeared = await swept(watched)
+        assert appeared
+        assert all(event["data"]["observed"]["not_before"] <= rfc3339(shown_at) for event in appeared)
+
+
 async def test_what_was_missed_before_the_log_named_it_went_before_that(connection: Connection) -> None:
     """Out of reach first, and deleted then: readings of changes in between had not shown it either."""
     async with watched_close(connection, records=12) as (sim, watched):
