@@ -17,6 +17,9 @@ MOST_NEWS = 20
 """Of records that come at once beyond this some may have become visible, or were imported: a win or a loss
 that is dated before they came is no news."""
 
+UNDATED = frozenset({"archived", "unarchived"})
+"""What an API may not date, as deleting and restoring: a reading of changes shows it after another change."""
+
 
 @dataclass(slots=True)
 class Run:
@@ -180,7 +183,9 @@ class Rows:
         session, kind, known = self._session, run.kind, row.known
         mine = session.memory.lists[kind.name]
         diff = compare(kind.shape, known.row or {}, row.view)
-        before = session.seen_before(kind.name, row.record_id, known, undated=page.whole)
+        undated = page.whole or kind.verdict(diff) in UNDATED
+        undated = undated or kind.dead(row.view) != bool(known.gone)
+        before = session.seen_before(kind.name, row.record_id, known, undated=undated)
         bounds = Bounds(before, page.ended)
         mine.highest = max(mine.highest, kind.rank(row.record_id, row.view))
         if known.row is not None and not session.is_older(known.row_at):

@@ -325,6 +325,30 @@ async def test_archiving_without_a_trace_is_never_a_removal(fakestore: Connectio
             assert types(await watched.events()) == [f"pipedrive.deal.{order.__name__}d"]
 
 
+@pytest.mark.parametrize("untouched", ["unarchive", "restore"])
+async def test_what_left_no_trace_is_dated_by_the_last_whole_reading(
+    untouched: str, fakestore: Connection
+) -> None:
+    """Another change shows it to a reading of changes: the readings before that had not."""
+    async with company(fakestore, untouched=[untouched], baseline=False) as (sim, watched, clock):
+        clock.ahead_s, deal = -HOUR_S, open_deal(sim)
+        await watched.sweep()
+        (sim.orders.archive if untouched == "unarchive" else sim.orders.delete)(deal)
+        clock.ahead_s = 0.0
+        await watched.sweep()
+        await watched.events()
+        (quiet,) = getattr(sim.orders, untouched)(deal)
+        await watched.restart()
+        for _ in range(2):
+            await watched.sweep()
+        assert await watched.events() == []
+        sim.orders.update(deal, title="Otherwise")
+        await watched.sweep()
+        (event,) = await watched.events()
+        assert event["type"] == f"pipedrive.deal.{untouched}d"
+        assert event["data"]["observed"]["not_before"] <= rfc3339(quiet.at)
+
+
 async def test_what_changed_out_of_reach_is_dated_by_its_last_sight(fakestore: Connection) -> None:
     """Its id answers 403, and no list showed what became of it, however many were read since."""
     async with company(fakestore) as (sim, watched, clock):
