@@ -155,6 +155,7 @@ class Rows:
         session.note_status(kind, row.record_id, row.view)
         if kind.dead(row.view):
             known.gone, known.gone_at = "removed", page.ended
+            known.status_after = known.status_after or since
         elif session.is_loud(kind):
             # A sweep that lacked known records, or showed one twice, may have lacked this one too; and what
             # only became visible is not dated: a reading of changes did not show it until it moved again.
@@ -175,6 +176,8 @@ class Rows:
         if known.meaning is not None and session.usual(row.view) != known.meaning:
             run.fresh[row.record_id] = bounds
             known.status_after = known.status_after or since
+        elif not kind.echoes:
+            known.status_after = 0.0
         self._detail_next(kind, row.record_id, page)
 
     # --- changed rows ---------------------------------------------------------------------------
@@ -245,11 +248,15 @@ class Rows:
         if kind.judged:
             # As it was while it lived: the row of a dead one may not tell, and a win of old is no news.
             known.meaning = known.meaning or session.usual(known.row or {})
+            if dead and session.usual(row.view) != known.meaning:
+                known.status_after = known.status_after or bounds.not_before
         known.row, known.row_at = row.view, page.started
         if not dead:
             known.gone, known.gone_at = "", 0.0
             if loud:
                 self._say_new(run, batch, page, row, "restored", bounds, bounds.not_before)
+            else:
+                known.status_after = 0.0
         elif not known.gone:
             known.gone, known.gone_at = "removed", page.ended
         unsaid = row.record_id in run.fresh

@@ -168,7 +168,7 @@ async def test_won_while_it_was_deleted_is_told_also_where_the_reading_broke_off
         assert types([removed, restored, won]) == [
             f"pipedrive.deal.{suffix}" for suffix in ("removed", "restored", "won")
         ]
-        assert won["data"]["observed"]["not_before"] == restored["data"]["observed"]["not_before"]
+        assert won["data"]["observed"]["not_before"] == removed["data"]["observed"]["not_before"]
 
 
 async def test_many_that_were_won_before_they_came_are_no_news_also_where_the_reading_broke_off(
@@ -185,6 +185,29 @@ async def test_many_that_were_won_before_they_came_are_no_news_also_where_the_re
         for _ in range(2):
             await watched.sweep()
         assert types(await watched.events()) == ["pipedrive.deal.created"] * 30
+
+
+async def test_won_before_it_was_deleted_is_dated_by_its_last_sight_alive(fakestore: Connection) -> None:
+    """Nobody saw the win, and the row of a deleted deal does not tell: it may lie before the removal."""
+    async with company(fakestore) as (sim, watched, _):
+        deal = open_deal(sim)
+        await watched.sweep()
+        (win,) = sim.orders.win(deal)
+        sim.orders.delete(deal)
+        for _ in range(2):
+            await watched.sweep()
+        sim.orders.restore(deal)
+        await watched.sweep()
+        removed, restored, won = await watched.events()
+        assert types([removed, restored, won]) == [
+            f"pipedrive.deal.{suffix}" for suffix in ("removed", "restored", "won")
+        ]
+        assert won["data"]["observed"]["not_before"] <= rfc3339(win.at)
+        assert restored["data"]["observed"]["not_before"] > removed["data"]["observed"]["not_after"]
+        sim.orders.reopen(deal)
+        await watched.sweep()
+        (reopened,) = await watched.events()
+        assert reopened["data"]["observed"]["not_before"] > removed["data"]["observed"]["not_after"]
 
 
 async def test_a_win_of_old_is_no_news_when_the_deal_is_restored(fakestore: Connection) -> None:
