@@ -1,6 +1,7 @@
 -- The budget of one host as seen from one address: block-until, then a sliding log, on Redis TIME.
 --
--- KEYS: log, state. ARGV: operation, then what it needs (see budget.py).
+-- KEYS: log, state. ARGV: operation, what the asker takes TIME to be (ms; 0: it cannot tell), then what that
+--   needs (see budget.py). Reply: what came of it, and TIME.
 -- log: sorted set; member token/index/class/cost, score = the last moment (ms) at which that request
 --   can reach the host: its deadline, then its answer. It counts for one window longer than that.
 -- state: hash; rule:SOURCE = limit, window, when named; payer:PROCESS = how many takes, when; claim:SOURCE:
@@ -14,6 +15,7 @@ local RESERVE = 0.05
 local LOWER = 0.8
 local RECOVER = 1.05
 local LONGEST_BLOCK = 1800000
+local UNDER_WAY = 2000
 
 local log, state = KEYS[1], KEYS[2]
 local time = redis.call('TIME')
@@ -108,10 +110,14 @@ local function purge(longest)
     charge(by_class(gone), -1)
 end
 
--- The server's clock went back: move everything with it, or the host would be left alone for that long.
-local function follow_clock()
+-- The server's clock was set: move everything with it. Where it went back the host would be left alone for that
+-- long; where it went forth nothing that was just sent would count, and no block would hold.
+local function follow_clock(expected)
     local ahead = num('now') - now
-    if ahead > 1000 then
+    if ahead < 0 and expected > 0 then
+        ahead = math.min(0, math.max(num('now'), expected) - now)
+    end
+    if ahead > 1000 or (expected > 0 and ahead < -UNDER_WAY) then
         local entries = redis.call('ZRANGE', log, 0, -1, 'WITHSCORES')
         for i = 1, #entries, 2 do
             redis.call('ZADD', log, whole(tonumber(entries[i + 1]) - ahead), entries[i])
@@ -133,7 +139,7 @@ local function follow_clock()
             end
         end
     end
-    if ahead ~= 0 then
+    if num('now') ~= now then
         set('now', whole(now))
     end
     if redis.call('PTTL', state) < 0 then
@@ -231,7 +237,7 @@ end
 
 local function keep(longest, deadline)
     redis.call('PEXPIRE', state, whole(math.max(STATE_LIFE, 2 * longest) + math.max(0, num('until') - now)))
-    local life = deadline + longest + 60000
+    local life = math.max(STATE_LIFE, deadline + longest + 60000)
     if redis.call('PTTL', log) < life then
         redis.call('PEXPIRE', log, whole(life))
     end
@@ -459,33 +465,35 @@ local function rest(from)
     return out
 end
 
-local op = ARGV[1]
-if entries_now == 0 then
-    has.units = nil -- the log ended by itself
+local function answer(op)
+    if entries_now == 0 then
+        has.units = nil -- the log ended by itself
+    end
+    if op == 'usage' then
+        return usage(tonumber(ARGV[3]), tonumber(ARGV[4]))
+    end
+    if not has.units then
+        keep_charged(charged())
+    end
+    follow_clock(tonumber(ARGV[2]))
+    if op == 'name' then
+        name_rule(ARGV[5], ARGV[3], ARGV[4])
+        keep(tonumber(ARGV[4]), 0)
+        return usage(tonumber(ARGV[3]), tonumber(ARGV[4]))
+    elseif op == 'take' then
+        return take(ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8]),
+            tonumber(ARGV[9]), ARGV[10], ARGV[11], tonumber(ARGV[12]))
+    elseif op == 'settle' then
+        return settle(ARGV[3], rest(4))
+    elseif op == 'refuse' then
+        return refuse(tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7])
+    elseif op == 'relax' then
+        return relax(ARGV[3])
+    elseif op == 'restore' then
+        name_rule(ARGV[3], ARGV[4], ARGV[5])
+        note_takes(ARGV[6], math.max(tonumber(ARGV[7]), takes_of(ARGV[6])))
+        return restore(tonumber(ARGV[5]), rest(8))
+    end
 end
-if op == 'usage' then
-    return usage(tonumber(ARGV[2]), tonumber(ARGV[3]))
-end
-if not has.units then
-    keep_charged(charged())
-end
-follow_clock()
-if op == 'name' then
-    name_rule(ARGV[4], ARGV[2], ARGV[3])
-    keep(tonumber(ARGV[3]), 0)
-    return usage(tonumber(ARGV[2]), tonumber(ARGV[3]))
-elseif op == 'take' then
-    return take(ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7]),
-        tonumber(ARGV[8]), ARGV[9], ARGV[10], tonumber(ARGV[11]))
-elseif op == 'settle' then
-    return settle(ARGV[2], rest(3))
-elseif op == 'refuse' then
-    return refuse(tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6])
-elseif op == 'relax' then
-    return relax(ARGV[2])
-elseif op == 'restore' then
-    name_rule(ARGV[2], ARGV[3], ARGV[4])
-    note_takes(ARGV[5], math.max(tonumber(ARGV[6]), takes_of(ARGV[5])))
-    return restore(tonumber(ARGV[4]), rest(7))
-end
-return redis.error_reply('ERR no such operation')
+
+return {answer(ARGV[1]), now}

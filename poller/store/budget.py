@@ -8,7 +8,7 @@ start at the first request, or slide. Where Redis is away there is no grant, and
 import secrets
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -95,16 +95,29 @@ class Granted:
     """What this process was granted of one host's budget, whichever of its sources asked.
 
     It outlives their work, which begins anew after each fault: what a server forgot of it when it died is
-    charged again by the next of them that asks.
+    charged again by the next of them that asks. It also tells a server whose clock was set.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
         self.payer = secrets.token_hex(8)
         self.takes = 0
+        self._heard: tuple[float, float] | None = None
         self._live: deque[tuple[float, int, tuple[str, ...]]] = deque()
 
+    def hear(self, told_ms: int, *, asked: float) -> None:
+        """The server's clock said so in answer to what was asked then (by ours)."""
+        self._heard = asked, told_ms
+
+    def expected_ms(self) -> int:
+        """What the server's clock says now, unless it was set; 0 where it was never heard."""
+        if self._heard is None:
+            return 0
+        asked, told_ms = self._heard
+        return round(told_ms + (self.clock() - asked) * 1000)
+
     def note(self, ends: float, ids: tuple[str, ...], *, takes: int) -> None:
-        """Remember a grant until `ends` (monotonic seconds); it was the server's so many-th to us."""
+        """Remember a grant until `ends` (by our clock); it was the server's so many-th to us."""
         self.takes = max(self.takes, takes)
         self._forget()
         self._live.append((ends, takes, ids))
@@ -119,7 +132,7 @@ class Granted:
         return [member for _, _, ids in self._live for member in ids]
 
     def _forget(self) -> None:
-        now = time.monotonic()
+        now = self.clock()
         while self._live and self._live[0][0] <= now:
             self._live.popleft()
 
@@ -163,7 +176,7 @@ class Budget:
         if n < 1 or cost < 1 or deadline_s <= 0:
             msg = f"cannot take n={n}, cost={cost}, deadline_s={deadline_s:g}: each must be above 0"
             raise ValueError(msg)
-        ends = time.monotonic() + deadline_s + self._window_ms / 1000
+        ends = self._granted.clock() + deadline_s + self._window_ms / 1000
         token = secrets.token_hex(8)
         asked = [cls, n, cost, max(1, round(deadline_s * 1000)), token]
         match await self._take(asked):
@@ -254,8 +267,15 @@ class Budget:
 
     async def _run(self, operation: str, *args: Any) -> Any:
         try:
-            return await self._connection.run(_SCRIPT, self._keys, [operation, *args])
+            return await self._run_once(operation, *args)
         except StoreUnavailable:
             if operation not in _AGAIN:
                 raise
-            return await self._connection.run(_SCRIPT, self._keys, [operation, *args])
+            return await self._run_once(operation, *args)
+
+    async def _run_once(self, operation: str, *args: Any) -> Any:
+        mine, asked = self._granted, self._granted.clock()
+        given = [operation, mine.expected_ms(), *args]
+        reply, told_ms = await self._connection.run(_SCRIPT, self._keys, given)
+        mine.hear(told_ms, asked=asked)
+        return reply

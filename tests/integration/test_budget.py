@@ -1,10 +1,12 @@
 """The budget as its users meet it: classes, queue, refusals, probe, ramp, and what Redis may forget."""
 
 import asyncio
+import time
 
 import pytest
 import time_machine
 from badwire import BadWire
+from clocks import Clock
 from faultproxy import fault_proxy
 from realserver import RealServer
 from waiting import wait_until
@@ -35,7 +37,7 @@ def of(
         limit=limit,
         window_s=window_s,
         source=source,
-        granted=granted,
+        granted=granted or Granted(clock=time.time),
     )
 
 
@@ -344,6 +346,39 @@ async def test_a_clock_that_goes_back_stops_nothing_and_forgets_nothing(fakestor
         assert (await refused(budget, "confirm")).seconds == pytest.approx(300, abs=0.01)
         clock.shift(300.01)
         await granted(budget, "confirm")
+
+
+async def test_a_clock_that_is_set_forth_makes_nothing_count_less(fakestore: Connection) -> None:
+    """Redis TIME goes forth by an hour: what was just sent counts, a block holds, for as long as before."""
+    elapsed = Clock(0.0)
+    budgets = [of(fakestore, each, limit=4, granted=Granted(clock=elapsed)) for each in ("one", "two")]
+    with time_machine.travel(NOW, tick=False) as clock:
+        for budget in budgets:
+            await budget.settle(await granted(budget, "confirm", 2))
+        clock.shift(3600)
+        waits = [(await refused(budget, "confirm")).seconds for budget in budgets]
+        assert waits == pytest.approx([300, 300], abs=0.01)
+        await budgets[0].refuse(retry_after_s=600)
+        clock.shift(3600)
+        assert (await refused(budgets[1], "confirm")).seconds == pytest.approx(600, abs=0.01)
+        clock.shift(3600 + 600.01)
+        elapsed.now += 600.01
+        assert (await granted(budgets[1], "confirm")).probe
+
+
+async def test_time_that_passes_is_no_clock_that_was_set(fakestore: Connection) -> None:
+    """Whoever was away for hours, or heard late, keeps nobody from what is free."""
+    elapsed = Clock(0.0)
+    budget = of(fakestore, limit=2, granted=Granted(clock=elapsed))
+    with time_machine.travel(NOW, tick=False) as clock:
+        await budget.settle(await granted(budget, "confirm", 2))
+        for seconds in (100.0, 100.0, 101.0):
+            clock.shift(seconds + 1.5)
+            elapsed.now += seconds
+        await budget.settle(await granted(budget, "confirm", 2))
+        clock.shift(36_000)
+        elapsed.now += 36_000
+        await granted(budget, "confirm", 2)
 
 
 async def test_what_redis_forgot_is_charged_again(connection: Connection, keys: Keys) -> None:

@@ -16,7 +16,7 @@ from fakeredis.commands_mixins import server_mixin
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from poller.store.budget import Budget, Class, Grant
+from poller.store.budget import Budget, Class, Grant, Granted
 from poller.store.connection import Connection
 from poller.store.keys import Keys
 
@@ -61,7 +61,10 @@ class World:
 
     limit: int
     window_ms: int
+    jumps: list[tuple[int, int]] = field(default_factory=list)
+    """The store's clock is set: so many ms after the last time, by so many ms."""
     arrivals: list[float] = field(default_factory=list)
+    _now: float = float(START_MS)
     _queue: list[tuple[float, int, tuple[object, ...]]] = field(default_factory=list)
     _order: Iterator[int] = field(default_factory=itertools.count)
 
@@ -73,6 +76,13 @@ class World:
         for ask in wishes:
             now += ask.after_ms
             self.at(now, "ask", ask.process, ask, 5)
+        set_at, ahead = float(START_MS), 0
+        for after_ms, by_ms in self.jumps:
+            set_at += after_ms
+            self.at(set_at, "set", 0, by_ms)
+            self.at(set_at, "name", 0)  # two at once might come to less than is noticed
+        for process in range(3):
+            self.at(START_MS - 1, "name", process)
         server = FakeServer()
         store = Connection(FakeAsyncRedis(server=server), FakeAsyncRedis(server=server))
         budgets = [self._budget(store, f"s{process}") for process in range(3)]
@@ -82,7 +92,9 @@ class World:
                 patched.setattr(module, "time", servers)
             while self._queue:
                 when, _, (kind, process, *what) = heapq.heappop(self._queue)
-                servers.time = lambda when=when: when / 1000
+                ahead += what[0] if kind == "set" else 0
+                self._now = when
+                servers.time = lambda at=when + ahead: at / 1000
                 clock.move_to(when / 1000 + SKEWS_S[process])
                 await self._happen(when, budgets[process], kind, *what)
                 await self._charges(store)
@@ -100,14 +112,25 @@ class World:
 
     def _budget(self, store: Connection, source: str) -> Budget:
         window_s = self.window_ms / 1000
-        return Budget(store, Keys(), host="h", egress="e", limit=self.limit, window_s=window_s, source=source)
+        return Budget(
+            store,
+            Keys(),
+            host="h",
+            egress="e",
+            limit=self.limit,
+            window_s=window_s,
+            source=source,
+            granted=Granted(clock=lambda: self._now / 1000),
+        )
 
     async def _happen(self, now: float, budget: Budget, kind: str, *what) -> None:
         if kind == "ask":
             await self._ask(now, budget, *what)
         elif kind == "arrive":
             self.arrivals.append(now)
-        else:
+        elif kind == "name":
+            await budget.name()
+        elif kind == "answer":
             await budget.settle(*what)
 
     async def _ask(self, now: float, budget: Budget, ask: Ask, tries: int) -> None:
@@ -160,8 +183,8 @@ def most_from_first_hit(arrivals: list[float], window_ms: float) -> int:
     return most
 
 
-def check(limit: int, window_ms: int, wishes: list[Ask]) -> None:
-    world = World(limit, window_ms)
+def check(limit: int, window_ms: int, wishes: list[Ask], jumps: list[tuple[int, int]]) -> None:
+    world = World(limit, window_ms, jumps)
     asyncio.run(world.live(wishes))
     for count in (most_in_any_window, most_in_aligned, most_from_first_hit):
         assert count(world.arrivals, window_ms) <= limit
@@ -169,23 +192,32 @@ def check(limit: int, window_ms: int, wishes: list[Ask]) -> None:
 
 limits = st.integers(1, 12)
 windows_ms = st.sampled_from([1000, 2500, 5000])
+jumps = st.lists(
+    st.tuples(st.integers(0, 6000), st.sampled_from([-3_600_000, -1500, -300, 2100, 4000, 3_600_000])),
+    max_size=4,
+)
 quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 thorough = settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @quick
-@given(limits, windows_ms, st.lists(asks, max_size=25))
-def test_no_window_is_over_the_limit(limit: int, window_ms: int, wishes: list[Ask]) -> None:
-    """Whatever processes with other clocks wish, no aligned, first-hit or sliding server counts more."""
-    check(limit, window_ms, wishes)
+@given(limits, windows_ms, st.lists(asks, max_size=25), jumps)
+def test_no_window_is_over_the_limit(
+    limit: int, window_ms: int, wishes: list[Ask], jumps: list[tuple[int, int]]
+) -> None:
+    """Whatever processes with other clocks wish, no aligned, first-hit or sliding server counts more.
+
+    Nor where the clock of the store is set meanwhile, back or forth.
+    """
+    check(limit, window_ms, wishes, jumps)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 @thorough
-@given(limits, windows_ms, st.lists(asks, max_size=25))
+@given(limits, windows_ms, st.lists(asks, max_size=25), jumps)
 def test_no_window_is_over_the_limit_in_10000_schedules(
-    limit: int, window_ms: int, wishes: list[Ask]
+    limit: int, window_ms: int, wishes: list[Ask], jumps: list[tuple[int, int]]
 ) -> None:
     """The same, 10,000 times."""
-    check(limit, window_ms, wishes)
+    check(limit, window_ms, wishes, jumps)
