@@ -5,6 +5,7 @@ is never refunded (contract §8). That holds against servers whose windows are a
 start at the first request, or slide. Where Redis is away there is no grant, and so no call.
 """
 
+import math
 import secrets
 import time
 from collections import deque
@@ -91,6 +92,19 @@ class Usage:
     """Seconds blocked so far, likewise."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """The host asked to be left alone."""
+
+    at: float
+    """By the asker's clock."""
+    window_ms: int
+    status: int
+    retry_ms: int | None
+    date_ms: int | None
+    token: str
+
+
 class Granted:
     """What this process was granted of one host's budget, whichever of its sources asked.
 
@@ -102,6 +116,10 @@ class Granted:
         self.clock = clock
         self.payer = secrets.token_hex(8)
         self.takes = 0
+        self.refusal: Refusal | None = None
+        """The last one."""
+        self.blocked_until = -math.inf
+        """By our clock, while it holds; infinity where Redis has not heard of it."""
         self._heard: tuple[float, float] | None = None
         self._live: deque[tuple[float, int, tuple[str, ...]]] = deque()
 
@@ -199,6 +217,9 @@ class Budget:
         if reply[0] == b"lost" or (reply[0] == b"grant" and mine.has(reply[-1])):
             await self._run("restore", *rule, mine.payer, mine.takes, *mine.live())
             reply = await self._run("take", *rule, *asked, mine.payer, mine.takes)
+        if reply[0] == b"grant" and not reply[3] and mine.refusal and mine.clock() < mine.blocked_until:
+            await self._tell_refusal(mine.refusal)  # the server never heard of it, or forgot it
+            reply = await self._run("take", *rule, *asked, mine.payer, mine.takes)
         return list(reply)
 
     def _too_dear(self, cost: int, most: int) -> str:
@@ -233,10 +254,26 @@ class Budget:
         30 minutes at most. A first 429 lowers the learned limit by a fifth. `grant` is the one that
         was refused: it tells a refused probe from a straggler.
         """
-        retry_ms = "" if retry_after_s is None else round(min(max(0, retry_after_s), LONGEST_S) * 1000)
-        date_ms = "" if server_date is None else round(server_date * 1000)
-        token = "" if grant is None else grant.token
-        return int(await self._run("refuse", self._window_ms, status, retry_ms, date_ms, token)) / 1000
+        told = Refusal(
+            at=self._granted.clock(),
+            window_ms=self._window_ms,
+            status=status,
+            retry_ms=None if retry_after_s is None else round(min(max(0, retry_after_s), LONGEST_S) * 1000),
+            date_ms=None if server_date is None else round(server_date * 1000),
+            token="" if grant is None else grant.token,
+        )
+        self._granted.refusal, self._granted.blocked_until = told, math.inf
+        return await self._tell_refusal(told)
+
+    async def _tell_refusal(self, told: Refusal) -> float:
+        mine, asked = self._granted, self._granted.clock()
+        passed_ms = round((asked - told.at) * 1000)
+        retry_ms = "" if told.retry_ms is None else max(0, told.retry_ms - passed_ms)
+        date_ms = "" if told.date_ms is None else told.date_ms
+        reply = await self._run("refuse", told.window_ms, told.status, retry_ms, date_ms, told.token)
+        if mine.refusal is told:
+            mine.blocked_until = asked + int(reply) / 1000
+        return int(reply) / 1000
 
     async def relax(self, grant: Grant) -> bool:
         """The probe was answered, not refused: open the host again, a quarter of the limit at first."""

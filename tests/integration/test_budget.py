@@ -407,6 +407,20 @@ async def test_what_redis_forgot_is_charged_again_by_whoever_asks_next(
         assert (await of(connection, limit=10).usage()).used == {"confirm": 10}
 
 
+async def test_a_block_that_redis_forgot_holds(connection: Connection, keys: Keys) -> None:
+    """A restarted server that lost a refusal is told of it by who met it, before anything more is sent."""
+    had = Granted()
+    mine, other = (of(connection, each, granted=had) for each in ("acme", "other"))
+    grant = await granted(mine)
+    before = await _dump(connection, keys)
+    await mine.refuse(retry_after_s=600, grant=grant)
+    await _restore(connection, keys, before)
+    for each in (other, mine):
+        wait = await refused(each)
+        assert wait.blocked
+        assert wait.seconds == pytest.approx(600, abs=10)
+
+
 async def test_a_take_that_was_on_its_way_gets_nothing_of_what_redis_forgot(
     connection: Connection, keys: Keys
 ) -> None:
@@ -499,6 +513,28 @@ async def test_a_lost_reply_is_charged_twice_at_most(redis_url: str, real_server
         log = await connection.commands.zcard(Keys().budget("app.example", "default"))
         assert log == 11  # the second time the same token is in the log already
         assert (await mine.usage()).used == {"confirm": log}
+        await connection.close()
+
+
+@pytest.mark.parametrize("retry_after_s", [600.0, None])
+async def test_a_refusal_that_redis_did_not_hear_holds(
+    redis_url: str, real_server: RealServer, retry_after_s: float | None
+) -> None:
+    """It is told before the next request is paid, whichever source of the process pays it."""
+    had = Granted()
+    async with fault_proxy(path=real_server.socket) as proxy:
+        connection = Connection.open(proxy.url)
+        mine, other = (of(connection, each, granted=had) for each in ("acme", "other"))
+        grant = await granted(mine)
+        proxy.reset = True
+        with pytest.raises(StoreUnavailable):
+            await mine.refuse(retry_after_s=retry_after_s, grant=grant)
+        proxy.reset = False
+        wait = await refused(other)
+        assert wait.blocked
+        assert wait.seconds == pytest.approx(retry_after_s or W, abs=10)
+        assert (await refused(mine)).blocked
+        assert (await mine.usage()).refusals == 1
         await connection.close()
 
 
