@@ -292,7 +292,9 @@ async def _tell_pace(store: Store, name: str, seen: Sequence[Seen], tell: Tell) 
     load = load_of(name, given, requests=sum(each.sweep for each in seen), records=records)
     mine = replace(load, listed=sum(each.records for each in seen))
     others = await _others(store, name)
-    host_limit = HostLimit(limit=given.budget.count, window_s=given.budget.window.total_seconds())
+    named = [each.budget for each in store.settings.sources.values() if same_host(each, given)]
+    budget = min(named, key=lambda each: each.per_second)
+    host_limit = HostLimit(limit=budget.count, window_s=budget.window.total_seconds())
     reckoned = reckon(mine, others, host_limit)
     exact = all(each.exact for each in seen)
     unit = unit_of(given)
@@ -300,7 +302,7 @@ async def _tell_pace(store: Store, name: str, seen: Sequence[Seen], tell: Tell) 
     takes = f"{'' if exact else 'more than '}{mine.requests} {unit}"
     sweep = f"a sweep takes {takes}, every {span(reckoned.period_s)}"
     shared = f", with {len(others)} more on this host" if others else ""
-    share = f"sweeps use {reckoned.sweeps_share:.0%} of the budget {given.budget}{counted}{shared}"
+    share = f"sweeps use {reckoned.sweeps_share:.0%} of the budget {budget}{counted}{shared}"
     facts = {**asdict(mine), "exact": exact, **asdict(reckoned)}
     said = f"{sweep}; {share}; {_round(mine, reckoned.round_s, exact=exact)}"
     if reckoned.delay_s is not None and exact:

@@ -432,7 +432,8 @@ local function relax(token)
 end
 
 local function usage(limit, window)
-    for _, rule in ipairs((rules_alive())) do
+    local rules = rules_alive()
+    for _, rule in ipairs(rules) do
         if rule.window == window then
             limit = math.min(limit, rule.limit)
         end
@@ -453,7 +454,12 @@ local function usage(limit, window)
     elseif ramp(window) < 1 then
         mood = 'ramping'
     end
-    return {limit, cap(rule, 'confirm', 1, 1), cap(rule, 'confirm', 1, ramp(window)), mood,
+    local allowed = cap(rule, 'confirm', 1, ramp(window))
+    for _, each in ipairs(rules) do
+        local part = cap(each, 'confirm', 1, ramp(each.window)) * window / each.window
+        allowed = math.min(allowed, math.max(1, math.floor(part + 1e-9)))
+    end
+    return {limit, cap(rule, 'confirm', 1, 1), allowed, mood,
         num('until'), num('refusals'), num('blocked_ms') - blocked_for(), out}
 end
 

@@ -80,7 +80,8 @@ class Usage:
     learned: int
     """The limit after what the host's refusals taught; recovers by 5 % a window."""
     allowed: int
-    """What may be sent in one window now: less than `learned` while it ramps up again."""
+    """What may be sent in one window now: less than `learned` while it ramps up again, or where a budget of
+    another window comes to less in this one."""
     used: dict[str, int]
     """Units that count now, by class (`probe` among them)."""
     mood: Mood

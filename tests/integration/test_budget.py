@@ -101,6 +101,16 @@ async def test_budgets_of_other_windows_hold_together(fakestore: Connection) -> 
         assert sent <= 20
 
 
+async def test_what_is_allowed_is_what_all_budgets_leave(fakestore: Connection) -> None:
+    """ "60/1h" beside "240/5m" comes to 5 in five minutes: a pace of 240 would use up the hour in one."""
+    hour, five = of(fakestore, "a", limit=60, window_s=3600), of(fakestore, "b", limit=240, window_s=300)
+    assert (await five.name()).allowed == 240
+    await hour.name()
+    usage = await five.usage()
+    assert (usage.limit, usage.learned, usage.allowed) == (240, 240, 5)
+    assert (await hour.usage()).allowed == 60
+
+
 async def test_a_sweep_larger_than_the_budget_comes_in_parts(connection: Connection) -> None:
     """More pages than the budget ever allows are granted in parts, instead of never."""
     assert len(await granted(of(connection, limit=20), "sweep", 500)) == 19

@@ -222,6 +222,23 @@ async def test_a_budget_that_is_too_small(call: Commands, redis_url: str) -> Non
         assert step(said, "source acme", "a sweep takes")["remedy"].startswith('set every = "')
 
 
+async def test_a_neighbour_with_a_smaller_budget(call: Commands, redis_url: str) -> None:
+    """Of several budgets for one host the smallest holds, and is reckoned with."""
+    async with crm(records=240) as world:
+        call.settings(redis=redis_url, crm=world.url)
+        text = call.config.read_text()
+        start = text.index("[sources.acme]")
+        mine = text[start:].partition("\n[")[0]
+        other = mine.replace("acme", "beta").replace("6000/5m", "30/1m")
+        call.config.write_text(f"{text}\n{other}\n")
+        said = await call("check", "--json")
+        assert said.code == 0, said.out
+        for name in ("acme", "beta"):
+            pace = step(said, f"source {name}", "a sweep takes")
+            assert "of the budget 30/m, with 1 more on this host" in pace["said"]
+            assert pace["facts"]["period_s"] > 20
+
+
 async def test_the_embedded_server_is_tried(call: Commands, tmp_path: Path) -> None:
     """Without redis.url the embedded server is started in data_dir, used, and stopped again."""
     async with crm() as world:
