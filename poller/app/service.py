@@ -37,7 +37,6 @@ from .front import context_of
 from .lookups import Lookups
 from .scheduler import Scheduler
 from .sharing import Sharing
-from .status import sources_of
 from .wiring import endpoint_of, limiter_of, manner_of, plan_of, redis_url, source_of
 from .worker import FINISH_S, Work, Worker, rest
 
@@ -274,7 +273,7 @@ class Service:
             settings=endpoint_of(name, given),
             connection=self.connection,
             keys=self.keys,
-            sources=sources_of(self.settings, given),
+            sources=list(self.settings.sources),
             fence=fence,
             now=time.time,
             chance=random.random,

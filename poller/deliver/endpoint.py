@@ -16,8 +16,10 @@ from poller.errors import StoreError
 from poller.model import Event
 from poller.store.connection import Connection, ended
 from poller.store.keys import Keys
+from poller.store.known_sources import KnownSources
 from poller.store.letters import Attempt, Meta
 from poller.store.queue import Orders, Outcome, Queue
+from poller.store.streams import Streams
 
 from . import retry
 from .breaker import Announce, Breaker
@@ -78,6 +80,8 @@ class Endpoint:
         self._intake = Intake(
             queue=self._queue,
             board=self._board,
+            streams=Streams(connection, keys),
+            known=KnownSources(connection, keys.endpoint_sources(settings.name)),
             wants=wanted_by(settings.events, settings.filter),
             start=settings.start,
             first_delay_s=settings.schedule_s[0],
@@ -97,10 +101,9 @@ class Endpoint:
             self.follow(source)
 
     def follow(self, source: str) -> None:
-        """Serve one more source, also while running; one that the settings leave out is ignored."""
-        if wants_source(self.settings.sources, source):
-            self._intake.follow(source)
-            self._nudge.set()
+        """Serve one more source, also while running; one that the settings leave out is only known."""
+        self._intake.follow(source, wanted=wants_source(self.settings.sources, source))
+        self._nudge.set()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop`, then settle what is in flight and return within 20 s.

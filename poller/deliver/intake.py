@@ -9,8 +9,10 @@ import structlog
 
 from poller.errors import StoreUnavailable
 from poller.model import Entry, Event
+from poller.store.known_sources import KnownSources
 from poller.store.letters import Letter, Row, letter_of, position
 from poller.store.queue import Outcome, Queue, Recovery, StreamFacts
+from poller.store.streams import Streams
 
 from .lanes import Board, Item, Lane, item_of, waiting_item
 from .retry import JITTER
@@ -48,6 +50,8 @@ class Intake:
         *,
         queue: Queue,
         board: Board,
+        streams: Streams,
+        known: KnownSources,
         wants: Callable[[Event], tuple[bool, bool]],
         start: Literal["now", "oldest"],
         first_delay_s: float,
@@ -59,6 +63,8 @@ class Intake:
         self._queue, self._board, self._wants, self._start = queue, board, wants, start
         self._first_delay_s, self._now, self._chance = first_delay_s, now, chance
         self._spawn, self._changed = spawn, changed
+        self._streams, self._kept = streams, known
+        self._known, self._named = frozenset[str](), set[str]()
         self._followed: list[str] = []
         self._sources: dict[str, Followed] = {}
         self._skipped = ""
@@ -69,21 +75,33 @@ class Intake:
         """The sources that are being read."""
         return list(self._sources)
 
-    def follow(self, source: str) -> None:
-        """Follow one more source from the next `open` on."""
-        if source not in self._followed:
+    def follow(self, source: str, *, wanted: bool = True) -> None:
+        """Follow one more source from the next `open` on; one that is not `wanted` is only known then."""
+        self._named.add(source)
+        if wanted and source not in self._followed:
             self._followed.append(source)
 
     # --- opening ------------------------------------------------------------------------
 
     async def open(self, *, up_since: float) -> None:
-        """Go on in every followed source that is not open yet, with what waits and what was under way."""
+        """Go on in every followed source that is not open yet, with what waits and what was under way.
+
+        Where it has no place in one yet: an endpoint that is new begins as it was told to. One that is not
+        begins with a source that is new at its first event, whoever polled that one until now.
+        """
+        if self._known and self._named <= self._known:
+            return
+        known = self._known or await self._kept.read()
         for name in self._followed:
             if name not in self._sources:
-                await self._open(name, up_since=up_since)
+                start = self._start if not known or name in known else "oldest"
+                await self._open(name, start=start, up_since=up_since)
+        there = self._named if known else {*self._named, *await self._streams.sources()}
+        await self._kept.add(there)
+        self._known = frozenset(["", *known, *there])
 
-    async def _open(self, name: str, *, up_since: float) -> None:
-        place, recovery = await self._queue.open(name, start=self._start)
+    async def _open(self, name: str, *, start: Literal["now", "oldest"], up_since: float) -> None:
+        place, recovery = await self._queue.open(name, start=start)
         waiting = await self._queue.waiting(name)
         entries = await self._queue.fetch(name, place.holes) if place.holes else []
         lane = Lane.at(name, place)

@@ -88,6 +88,10 @@ class Keys:
         """Hash: who serves the endpoint, until when, and its fence."""
         return f"{self.prefix}:{{webhook.{endpoint}}}:lease"
 
+    def endpoint_sources(self, endpoint: str) -> str:
+        """Set: the sources that an endpoint has known so far, those it leaves out too."""
+        return f"{self.prefix}:{{webhook.{endpoint}}}:sources"
+
     def attempts(self, endpoint: str) -> str:
         """Stream: the endpoint's last 1,000 attempts."""
         return f"{self.prefix}:{{webhook.{endpoint}}}:attempts"

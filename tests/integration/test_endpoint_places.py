@@ -137,6 +137,40 @@ async def test_a_source_that_is_born_later_is_read_from_its_beginning(
         assert receiver.ids == ["evt_1"]
 
 
+async def test_a_source_that_another_replica_knew_first_is_read_from_its_beginning(
+    connection: Connection, keys: Keys
+) -> None:
+    """Replicas are given a new source one after the other: one polls it, the other still serves the endpoint.
+
+    Nothing it has told by then is missed. Where the endpoint itself is new, or left the source out until
+    now, it begins now.
+    """
+    async with receiving() as receiver, delivering(connection, keys, receiver.url, start="now") as side:
+        side.sources = ("acme", "left-out")
+        await connection.commands.sadd(keys.sources(), "acme", "left-out", "of-old")
+        await side.publish(event(1), source="of-old")
+        side.start(sources=("acme", "of-old", "new"))
+
+        async def known() -> bool:
+            return bool(await connection.commands.sismember(keys.endpoint_sources("hook"), "left-out"))
+
+        await wait_until(known, "the endpoint knows its sources")
+        await side.publish(event(2))
+        await attempts(side, 1)
+        await side.stop()
+        for number, source in ((3, "new"), (4, "left-out"), (5, "acme")):
+            await side.publish(event(number), source=source)
+        side.sources = ("acme", "left-out", "of-old", "new")
+        side.start(sources=("*",))
+        await wait_until(lambda: connection.commands.exists(keys.place("left-out", "hook")), "its place")
+        await attempts(side, 3)
+        await side.publish(event(6), source="left-out")
+        await side.publish(event(7), source="of-old")
+        await attempts(side, 5)
+        await side.stop()
+        assert sorted(receiver.ids) == ["evt_2", "evt_3", "evt_5", "evt_6", "evt_7"]
+
+
 async def test_nothing_is_sent_of_a_source_that_is_not_open_yet(connection: Connection, keys: Keys) -> None:
     """What waits goes when the look at its stream is over, however long that takes, and is settled then."""
     wire = BadWire(connection)
