@@ -6,7 +6,7 @@ from contextlib import aclosing
 
 import structlog
 
-from poller.errors import StoreError
+from poller.errors import StoreError, StoreUnavailable
 from poller.model import Entry
 from poller.store.connection import ended
 from poller.store.letters import place_of, position
@@ -57,7 +57,7 @@ class Feed:
         self._listeners.add(queue)
         try:
             start = await self._streams.start()
-            if self._following is None:
+            if self._following is None or self._following.done():
                 self._following = asyncio.create_task(self._follow(start))
             yield "retry: 2000\n\n"
             last = cursor_at(after)[0] if after else position(start)
@@ -104,10 +104,16 @@ class Feed:
                     match await news.get():
                         case Entry() as entry:
                             self._spread(entry)
-                        case Exception() as fault:
+                        case StoreUnavailable() as fault:
                             log.warning("feed.interrupted", reason=str(fault))
+                        case Exception() as fault:
+                            raise fault
         except StoreError as exc:
             log.warning("feed.ended", reason=str(exc))
+        finally:
+            # Nothing more is read: who still listened would hear nothing, and not know it.
+            for queue in self._listeners:
+                _hang_up(queue)
 
     def _spread(self, entry: Entry) -> None:
         for queue in list(self._listeners):

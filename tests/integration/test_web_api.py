@@ -536,6 +536,10 @@ class Listener:
                 if line.startswith("id: "):
                     self.ids.append(line[4:])
 
+    def gone(self) -> bool:
+        """Whether it was hung up on."""
+        return self._task.done()
+
     async def close(self) -> None:
         """Go away."""
         self._task.cancel()
@@ -563,6 +567,32 @@ async def test_the_live_feed(redis_url: str) -> None:
             await again.close()
             await wait_until(lambda: here.web.feed._following is None, "nobody follows for nobody", 20)
     finally:
+        await connection.close()
+
+
+async def test_a_feed_that_redis_refused_goes_on_when_it_is_let_in_again(redis_url: str) -> None:
+    """Whoever listens is hung up on rather than left in silence: the page comes back, and misses nothing."""
+    connection = Connection.open(redis_url)
+    redis: Any = connection.commands
+    try:
+        async with site(connection) as here:
+            await here.publish(event(1))
+            listener = Listener(here)
+            await listener.opened.wait()
+            await here.publish(event(2))
+            await wait_until(lambda: len(listener.rows) == 1, "what came before")
+            await redis.execute_command("ACL", "SETUSER", "default", "-xread")
+            await here.publish(event(3))
+            await wait_until(listener.gone, "its end")
+            await redis.execute_command("ACL", "SETUSER", "default", "+xread")
+            await here.publish(event(4))
+            again = Listener(here, last=listener.ids[-1])
+            await wait_until(lambda: len(listener.rows + again.rows) >= 3, "what was missed")
+            await here.publish(event(5))
+            await wait_until(lambda: len(listener.rows + again.rows) == 4, "what comes")
+            await again.close()
+    finally:
+        await redis.execute_command("ACL", "SETUSER", "default", "+xread")
         await connection.close()
 
 
