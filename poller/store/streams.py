@@ -5,8 +5,9 @@ Each source is read on its own, so that it works on Redis Cluster too, where eac
 
 import asyncio
 import heapq
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any, TypeAlias
 
 from poller.errors import StoreUnavailable
@@ -97,14 +98,15 @@ class Streams:
 
         def follow(name: str) -> None:
             if name not in readers:
-                work = self._follow(news, name, places.get(name, start))
+                work = partial(self._follow, news, name, places.get(name, start))
                 readers[name] = asyncio.create_task(_told(work, news))
 
-        looking = asyncio.create_task(_told(self._look(news, frozenset(wanted), follow), news))
+        looking = asyncio.create_task(_told(partial(self._look, news, frozenset(wanted), follow), news))
         try:
             yield news
         finally:
             await ended({looking, *readers.values()})
+            await ended(readers.values())  # what `_look` started while it was ending
 
     async def _look(self, news: News, wanted: frozenset[str], follow: Callable[[str], None]) -> None:
         """Start a reader for each source that is there or appears."""
@@ -133,16 +135,15 @@ class Streams:
                 continue
             for _, rows in reply.items() if isinstance(reply, dict) else reply or ():
                 for row in rows_of(source, rows):
-                    after = (
-                        row.place
-                    )  # also past what is none of ours: else it is read again, at once, for ever
+                    # Also past what is none of ours: else it is read again, at once, for ever.
+                    after = row.place
                     if row.entry:
                         await news.put(row.entry)
 
 
-async def _told(work: Coroutine[Any, Any, None], news: News) -> None:
+async def _told(work: Callable[[], Awaitable[None]], news: News) -> None:
     """Let whoever listens know of a fault, instead of falling silent."""
     try:
-        await work
+        await work()
     except Exception as exc:  # noqa: BLE001 -- it is raised again by who reads the queue
         await news.put(exc)

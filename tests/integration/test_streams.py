@@ -1,6 +1,7 @@
 """Reading the streams without a place of one's own."""
 
 import asyncio
+import gc
 
 from hookside import event
 from waiting import wait_until
@@ -33,3 +34,14 @@ async def test_a_follower_steps_over_what_is_none_of_ours(connection: Connection
         told = await news.get()
         assert isinstance(told, Entry)
         assert told.event.id == "evt_1"
+
+
+async def test_a_follower_that_ends_at_once_leaves_nothing_begun(connection: Connection, keys: Keys) -> None:
+    """Neither while it is about to look for sources nor while it is about to read one; a warning fails it."""
+    streams = Streams(connection, keys)
+    for turns in range(6):
+        async with streams.following(["acme"], places={}, start="0-0"):
+            for _ in range(turns):
+                await asyncio.sleep(0)
+        gc.collect()
+    assert {task.get_coro().__qualname__ for task in asyncio.all_tasks()}.isdisjoint({"_told"})
