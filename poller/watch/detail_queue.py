@@ -35,6 +35,8 @@ class DetailQueue:
         self._filled = False
         self._anew = False
         self._looked_at: dict[str, float] = {}
+        self._events = 0
+        """Said when the listed ids were last looked at: a reading by id may have moved one, too."""
         session.past = lambda kind, record_id: round_.past((kind, record_id))
 
     def forget(self) -> None:
@@ -78,20 +80,29 @@ class DetailQueue:
         return ages
 
     async def swept(self, told: Swept) -> None:
-        """A list was read: take in what is new, drop what is gone."""
-        session, kind = self._session, told.kind
-        if not (self._filled and told.complete and session.source.kinds[kind].detailed):
+        """A list was read: take in what is new, drop what is gone. What moved is another list's as well."""
+        session = self._session
+        if not (self._filled and told.complete):
             return
-        stale = session.now() - self._looked_at.get(kind, 0.0) > LOOK_ANEW_S
-        mine = {subject for subject in self._round if subject[0] == kind} if told.events or stale else None
-        if mine is None:
-            return
-        self._looked_at[kind] = session.now()
-        listed = {(kind, record_id) for record_id in await session.snapshots.listed_ids(kind)}
+        stale = session.now() - self._looked_at.get(told.kind, 0.0) > LOOK_ANEW_S
+        names = session.source.lists if session.events != self._events else [told.kind] if stale else []
+        self._events = session.events
+        for kind in names:
+            if session.source.kinds[kind].detailed:
+                self._looked_at[kind] = session.now()
+                await self._follow(kind)
+
+    async def _follow(self, kind: str) -> None:
+        """Make the round's records of a kind those that are listed."""
+        mine = {subject for subject in self._round if subject[0] == kind}
+        listed = {(kind, record_id) for record_id in await self._session.snapshots.listed_ids(kind)}
         for subject in mine - listed:
             self._round.drop(subject)
-        for subject in listed - mine:
-            self._round.add(subject, now=session.now())
+        new = sorted(listed - mine)
+        for at in range(0, len(new), READ_AT_ONCE):
+            ages = await self._read_ages(new[at : at + READ_AT_ONCE])
+            for subject, age in ages.items():
+                self._round.add(subject, now=self._session.now(), read_at=age.detail_at)
 
     def told(self) -> dict[str, Any]:
         """How many records there are, how many were never read, and when the oldest was (Unix seconds)."""

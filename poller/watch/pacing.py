@@ -111,12 +111,12 @@ class Round:
             self._queue(subject, unit)
         self._weigh()
 
-    def add(self, subject: Subject, *, now: float) -> None:
-        """Take in one new record; it is judged by itself until it was read."""
+    def add(self, subject: Subject, *, now: float, read_at: float = 0.0) -> None:
+        """Take in one new record, read at `read_at` (0: never); it is judged by itself until it is read."""
         if subject in self._units:
             return
-        unit = self._units[subject] = _Unit(Habit(), now - self.every_s, fresh=True)
-        self.unread += 1
+        unit = self._units[subject] = _Unit(Habit(), read_at or now - self.every_s, fresh=not read_at)
+        self.unread += unit.fresh
         self.population.enter(unit.habit)
         self._single[subject] = None
 

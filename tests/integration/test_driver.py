@@ -322,6 +322,22 @@ async def test_ages_survive_a_restart(sim: Any, connection: Connection, keys: Ke
     assert len(details(sim)) == asked
 
 
+async def test_what_was_read_while_it_moved_counts_as_read(
+    sim: Any, connection: Connection, keys: Keys
+) -> None:
+    """A project that was won has its detail from the reading that proved the win: nothing of it is unread."""
+    won = next(row.id for row in sim.world.live("opportunity"))
+    async with driving(connection, keys, sim, every_s=0.2) as driven:
+        await all_read(driven, sim)
+        driven.driver._agenda.round.every_s = 3600.0  # no turn comes until the end
+        sim.orders.win(won)
+        await driven.until(lambda: ("project", str(won)) in driven.driver._agenda.round, "the project")
+        asked = details(sim).count(f"/api/v1/projects/{won}")
+        reports = len(driven.reports)
+        await driven.until(lambda: len(driven.reports) > reports + 1, "word of it")
+        assert (asked, driven.reports[-1]["details"]["unread"]) == (1, 0)
+
+
 async def test_what_was_learned_survives_a_restart(sim: Any, connection: Connection, keys: Keys) -> None:
     """How often a record changes is kept with it: a replica that takes over need not learn it again."""
     subject = ("opportunity", "101")
