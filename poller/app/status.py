@@ -95,7 +95,7 @@ class Inspector:
             details=self._details(given, report),
             expected_delay_s=_seconds(delay.get("expected_s")),
             observed_delay_s=_seconds(delay.get("observed_s")),
-            spent={str(cls): int(count) for cls, count in (report.get("spent") or {}).items()},
+            spent=self._spent(given, report),
             budget=BudgetAnswer.model_validate(usage),
             window_s=given.budget.window.total_seconds(),
             unit=unit_of(given),
@@ -161,6 +161,12 @@ class Inspector:
         if not memory.baselined:
             return "starting", failed or "the first reading of its lists is not complete yet"
         return "polling", failed
+
+    def _spent(self, given: SourceSettings, report: Mapping[str, Any]) -> dict[str, int]:
+        """What it paid for in the last window; nothing where it last told of itself before that began."""
+        if self._now() - float(report.get("at", 0.0)) > given.budget.window.total_seconds():
+            return {}
+        return {str(cls): int(count) for cls, count in (report.get("spent") or {}).items()}
 
     def _details(self, given: SourceSettings, report: Mapping[str, Any]) -> DetailsAnswer | None:
         """As the replica that polls last told; nobody counts them for a look."""

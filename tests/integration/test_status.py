@@ -153,6 +153,16 @@ async def test_pace_ages_and_delays_are_what_the_poller_told(connection: Connect
     assert (found.budget.refusals, found.budget.blocked_s) == (0, 0.0)
 
 
+async def test_what_was_spent_leaves_the_window_though_nobody_tells(
+    connection: Connection, keys: Keys
+) -> None:
+    """A source that is suspended or unattended for longer than the budget's window spent nothing in it."""
+    await kept(connection, keys, memory(), report={"at": NOW, "spent": {"detail": 11}})
+    for later_s, spent in ((299.0, {"detail": 11}), (301.0, {})):
+        inspector = Inspector(settings(), connection, keys, now=lambda later_s=later_s: NOW + later_s)
+        assert (await inspector.sources())[0].spent == spent
+
+
 async def test_nothing_was_ever_there(connection: Connection, keys: Keys) -> None:
     """On an empty store everything is unattended, and nothing is written by looking."""
     found = await Inspector(settings(), connection, keys, now=lambda: NOW).everything()
