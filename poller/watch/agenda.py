@@ -310,7 +310,7 @@ class Agenda:
                 cost=1,
                 rate=rate,
                 plain_s=interval / scale,
-                least_s=self.every_s,
+                least_s=min(self.every_s, self.round.max_age_s),
                 most_s=max(self.round.max_age_s, at_best_s),
             )
 

@@ -216,10 +216,10 @@ class Round:
 
     def _aged(self, age_s: float, late_s: float) -> float:
         """What an age counts as, squared."""
-        if age_s < self.every_s:
-            return 0.0
         if age_s >= self.max_age_s:
             return math.inf
+        if age_s < self.every_s:
+            return 0.0
         return age_s**2 + (self.urge * late_s**2 if age_s >= late_s else 0.0)
 
     def _value(self, unit: _Unit, now: float, late_s: float) -> float:

@@ -193,6 +193,14 @@ def test_nothing_is_read_again_within_every() -> None:
     assert made.next(1000.0 + EVERY_S + 1) is not None
 
 
+def test_every_is_of_lists_and_lets_no_detail_grow_too_old() -> None:
+    """Lists that are read every six hours, and details once an hour at least: both hold."""
+    made = Round(every_s=6 * 3600.0, max_age_s=3600.0)
+    made.load({subject(1): 1000.0}, unread_at=0.0)
+    assert made.next(1000.0 + 3599) is None
+    assert made.next(1000.0 + 3600) == (subject(1), math.inf)
+
+
 def test_a_first_reading_teaches_nothing_and_has_no_delay() -> None:
     """What was never read before cannot be said to have changed."""
     made = Round(every_s=EVERY_S, max_age_s=MAX_AGE_S)

@@ -146,6 +146,16 @@ def test_what_is_foretold_is_what_happens(max_age_s: float) -> None:
     assert found.oldest_s == pytest.approx(told.oldest_s, rel=0.15)
 
 
+def test_what_is_foretold_of_details_is_max_age_where_every_is_longer() -> None:
+    """`every` is the shortest time between two sweeps: details of 100 s are read every 100 s beside it."""
+    made = agenda()
+    made.every_s = made.round.every_s = 600.0
+    made.round.max_age_s = 100.0
+    told = made.outlook(100.0)
+    assert told.oldest_s == pytest.approx(100.0)
+    assert min(told.sweeps_s.values()) == pytest.approx(600.0)
+
+
 def test_a_list_that_cannot_be_read_is_tried_for_one_request_and_less_often() -> None:
     """A failing source takes next to nothing of its host's budget, and no detail is tried."""
     made = agenda()
