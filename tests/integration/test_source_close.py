@@ -517,6 +517,31 @@ async def test_only_what_changed_is_asked_for(connection: Connection) -> None:
         assert all(not one.keys() & {"_limit", "_skip"} for one in asked(sim, ROWS))
 
 
+@pytest.mark.parametrize("begin", [False, True], ids=["the first reading", "a later one"])
+async def test_a_list_that_ends_where_it_said_there_was_more_is_not_believed(
+    begin: bool, connection: Connection
+) -> None:
+    """An empty page in its midst passes nobody by, and makes nobody new who was there all the time."""
+    async with watched_close(connection, records=12, begin=begin, limit_cap=4) as (sim, watched):
+        if begin:
+            for record in others(sim):
+                sim.orders.update(record, note="Otherwise")
+                sim.orders.account.pass_time(seconds=60)
+
+        async def spoil(asked: Any) -> None:
+            if asked.path == ROWS and len([one for one in sim.requests if one.path == ROWS]) == first + 2:
+                sim.fail_next("empty")
+
+        first = len([one for one in sim.requests if one.path == ROWS])
+        sim.between(before=spoil)
+        (broken,) = await watched.sweep()
+        assert not broken.complete
+        sim.between()
+        seen = {event["type"] for event in await watched.events()}
+        seen |= {event["type"] for event in await swept(watched)}
+        assert seen == {"close.opportunity.updated" if begin else "poller.source.baseline_completed"}
+
+
 async def test_many_changes_of_one_moment(connection: Connection) -> None:
     """A bulk change dates 40 deals alike, over many pages: each is told once, without any `_skip`."""
     async with watched_close(connection, records=60, limit_cap=7, skip_cap=0) as (sim, watched):

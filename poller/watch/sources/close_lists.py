@@ -105,9 +105,12 @@ class Asking:
                 yield part
             return
         field, finer = by[0], by[1:]
-        grain_us = 1
+        grain_us, promised = 1, False
         while True:
             part = await self._page(within, field, since_us)
+            if promised and not part.heads:
+                msg = f"{self._path} said that there is more, and shows nothing"
+                raise BadAnswer(msg)
             yield part
             if not part.more:
                 return
@@ -115,13 +118,13 @@ class Asking:
             if since_us is not None and first < since_us:
                 grain_us = MINUTE_US  # the server cuts what it is asked for to seconds or minutes
             if since_us is None or last // grain_us > since_us // grain_us:
-                since_us = last
+                since_us, promised = last, not within  # its last row comes again; out of a moment it may move
                 continue
             low = since_us // grain_us * grain_us
             window = {f"{field}__gte": written(low), f"{field}__lte": written(low + grain_us - 1)}
             async for part in self.rows({**within, **window}, finer, None):
                 yield part
-            since_us = low + grain_us
+            since_us, promised = low + grain_us, False
 
     async def _page(self, within: Mapping[str, str | int], field: Field, since_us: int | None) -> Part:
         lower: dict[str, str | int] = {} if since_us is None else {f"{field}__gte": written(since_us)}
