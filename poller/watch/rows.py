@@ -197,7 +197,7 @@ class Rows:
         if self._died_or_rose(run, batch, row, page, bounds):
             return
         waits = kind.echoes and kind.verdict(diff) != "updated"
-        if waits and mine.baselined:
+        if waits and session.is_loud(kind):
             run.pending.append(
                 Pending(row.record_id, row.fingerprint, known, diff, row.view, page.started, bounds)
             )
@@ -219,7 +219,7 @@ class Rows:
         unsaid = row.was == UNSEEN and self._statuses.is_unsaid(kind, known)
         known.status_after = known.status_after if kind.echoes or unsaid else 0.0
         session.note_status(kind, row.record_id, row.view)
-        if said and session.memory.lists[kind.name].baselined:
+        if said and session.is_loud(kind):
             previous = {**old, **diff.previous} if suffix == "won" else diff.previous
             session.say(
                 batch,

@@ -394,6 +394,27 @@ async def test_a_deal_that_came_back_with_the_date_of_its_win_is_open(
         assert [type_.rpartition(".")[2] for type_, _ in await watched.told()] == ["won", "created"]
 
 
+async def test_a_win_before_a_baseline_that_is_told_is_told_too(connection: Connection) -> None:
+    """Who was told that a deal appeared is told that it was won, also where the first reading broke off."""
+    manner = {"emit_baseline": True}
+    async with drum(connection, begin=False, manner=manner, items_cap=2, conversion_after=None) as (
+        sim,
+        watched,
+    ):
+
+        async def spoil(asked: Any) -> None:
+            if asked.path.endswith("opportunities") and "page=2" in asked.query:
+                sim.fail_next("http502")
+
+        sim.between(before=spoil)
+        await watched.sweep()
+        sim.between()
+        sim.orders.win(101)
+        await watched.cycle_quietly()
+        mine = [kind for kind, subject in await watched.told() if subject == "opportunity/101"]
+        assert mine == ["drum.opportunity.appeared", "drum.opportunity.won"]
+
+
 async def test_another_lost_status_is_only_a_change_of_status(connection: Connection) -> None:
     """Lost to lost and open to open are status_changed; the deal stays what it was."""
     async with drum(connection) as (sim, watched):

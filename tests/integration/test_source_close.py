@@ -371,6 +371,17 @@ async def test_what_comes_into_view_came_after_the_last_whole_reading(connection
         assert all(event["data"]["observed"]["not_before"] <= rfc3339(shown_at) for event in appeared)
 
 
+async def test_a_win_before_a_baseline_that_is_told_is_told_too(connection: Connection) -> None:
+    """Who was told that a deal appeared is told that it was won, also where the first reading broke off."""
+    async with serve("close", options=Options(records=4), rate_limit=None) as sim:
+        given = {"kind": "close", "url": sim.url, "token": sim.token, "emit_baseline": True}
+        async with watching(connection, Keys(), **given) as watched:
+            sim.fail_next("http502", path=LOG)
+            assert opportunity("appeared") in await told(watched)
+            sim.orders.win(EXAMPLE)
+            assert opportunity("won") in await told(watched)
+
+
 async def test_what_was_missed_before_the_log_named_it_went_before_that(connection: Connection) -> None:
     """Out of reach first, and deleted then: readings of changes in between had not shown it either."""
     async with watched_close(connection, records=12) as (sim, watched):
