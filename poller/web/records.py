@@ -13,6 +13,8 @@ from .context import WebContext
 from .search import Wanted, find, placed
 
 MOST_EVENTS = 200
+ONLY_EVENTS = ("source", "webhook")
+"""What operational events are about: it has no record."""
 
 
 async def record(
@@ -28,7 +30,8 @@ async def record(
     subject = f"{kind}/{record_id}"
     found = await find(page_reads, [source], Wanted(subject=subject), limit=MOST_EVENTS)
     entries = sorted(found.entries, key=lambda entry: position(entry.place))
-    if known is None and not entries and found.next is None:
+    # What ever had an event is known for good, so where nothing is known no older event is left to find.
+    if known is None and not entries and (found.next is None or kind not in ONLY_EVENTS):
         return None
     listed = bool((await store.prints(kind, [record_id]))[0])
     events = [placed(entry) for entry in entries]

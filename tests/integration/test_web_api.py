@@ -171,6 +171,20 @@ async def test_a_record_and_its_history(connection: Connection) -> None:
         assert (gone.status_code, gone.json()["error"]["code"]) == (404, "not_found")
 
 
+async def test_a_record_that_never_was_is_not_called_gone(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long the stream is: what ever had an event is known for good; a source itself is no record."""
+    monkeypatch.setattr("poller.web.search.SEARCH_S", 0.0)
+    async with site(connection) as here:
+        for _ in range(10):
+            await here.publish(*(event(8) for _ in range(500)))
+        for path in ("/api/records/acme/opportunity/99", "/records/acme/opportunity/99"):
+            assert (await here.get(path)).status_code == 404, path
+        told = (await here.get("/api/records/acme/source/acme")).json()
+        assert (told["events"], told["complete"]) == ([], False)
+
+
 async def test_what_is_nested_names_its_parent(fakestore: Connection) -> None:
     """A living deliverable is in no list and yet not gone: it is part of its project."""
     async with site(fakestore) as here:
