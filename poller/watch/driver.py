@@ -185,13 +185,10 @@ class Driver:
     def _note(self, told: Swept) -> None:
         """One line per sweep."""
         self._last[told.kind] = {
-            "at": told.ended,
             "took_s": round(told.ended - told.started, 3),
             "complete": told.complete,
             "reason": told.reason,
             "pages": told.pages,
-            "records": told.records,
-            "period_s": round(self._agenda.lists[told.kind].period_s, 3),
         }
         say = log.info if told.complete else log.warning
         say(

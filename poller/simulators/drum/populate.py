@@ -47,11 +47,10 @@ class Ground(Protocol):
 
 
 class Population:
-    """Makes rows; the same seed makes the same."""
+    """Makes rows; the same generator makes the same."""
 
-    def __init__(self, ground: Ground, *, seed: int = 1, rng: random.Random | None = None) -> None:
-        self._ground = ground
-        self._rng = rng or random.Random(seed)
+    def __init__(self, ground: Ground, *, rng: random.Random) -> None:
+        self._ground, self._rng = ground, rng
         clients = ground.tables["client"]
         for index, name in enumerate(_CLIENTS, start=_FIRST_CLIENT):
             clients.setdefault(str(index), Named(index, name, {"type": "Company"}))

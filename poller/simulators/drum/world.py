@@ -166,7 +166,7 @@ class World:
 
     def populate(self, *, opportunities: int = 0, projects: int = 0, seed: int = 1) -> None:
         """Add records that have always been there, made up from `seed`; nothing is logged."""
-        made = Population(self, seed=seed)
+        made = Population(self, rng=random.Random(seed))
         for _ in range(opportunities):
             self.settle(made.opportunity())
         for _ in range(projects):

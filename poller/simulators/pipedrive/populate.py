@@ -39,11 +39,10 @@ class Ground(Protocol):
 
 
 class Population:
-    """Makes records; the same seed makes the same."""
+    """Makes records; the same generator makes the same."""
 
-    def __init__(self, ground: Ground, *, seed: int = 1, rng: random.Random | None = None) -> None:
-        self._ground = ground
-        self._rng = rng or random.Random(seed)
+    def __init__(self, ground: Ground, *, rng: random.Random) -> None:
+        self._ground, self._rng = ground, rng
         if not ground.tables["organization"]:
             companies = [ground.add_named("organization", name).id for name in _COMPANIES]
             for name in _PEOPLE:

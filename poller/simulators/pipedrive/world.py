@@ -192,7 +192,7 @@ class World:
 
     def populate(self, *, deals: int = 0, projects: int = 0, seed: int = 1) -> None:
         """Add records that have always been there, made up from `seed`; nothing is logged."""
-        made = Population(self, seed=seed)
+        made = Population(self, rng=random.Random(seed))
         for kind, count in (("deal", deals), ("project", projects)):
             for _ in range(count):
                 self.settle(made.deal() if kind == "deal" else made.project())
