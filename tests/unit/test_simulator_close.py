@@ -118,18 +118,6 @@ def test_life_keeps_its_size_and_does_everything() -> None:
     assert any(not one["date_created"].startswith("2025-11-24") for one in world.activities)
 
 
-def test_life_is_seeded() -> None:
-    """The same seed over the same world gives the same life, another seed another."""
-
-    def lived(seed: int) -> list[tuple[str, str, tuple[str, ...]]]:
-        orders = made(opportunities=30)
-        world = orders.world
-        life_of(world, orders, seed=seed).steps(300)
-        return [(entry.type, entry.subject, entry.changed) for entry in world.log]
-
-    assert lived(1) == lived(1) != lived(2)
-
-
 # --- won, lost, reopened -----------------------------------------------------------------------
 
 
