@@ -65,12 +65,11 @@ def configure(
     level: str = "info",
     secrets: Iterable[str] = (),
     stream: TextIO | None = None,
-    colour: bool | None = None,
 ) -> Mask:
     """Send all logs of the process, at `level` and above, to `stream` (stderr); may be called again.
 
-    JSON lines, but text where the stream is a terminal; coloured unless NO_COLOR is set or `colour`
-    says otherwise. Gives the mask, to which secrets that are learned later can be added.
+    JSON lines, but text where the stream is a terminal; coloured unless NO_COLOR is set. Gives the mask, to
+    which secrets that are learned later can be added.
     """
     target = sys.stderr if stream is None else stream
     mask = Mask(secrets)
@@ -79,7 +78,7 @@ def configure(
     render: list[Processor] = [
         structlog.processors.format_exc_info,
         _hider(mask),
-        _renderer(target, colour),
+        _renderer(target),
         _final(mask),
     ]
     shared: list[Processor] = [
@@ -137,13 +136,14 @@ class _Lines:
             self._target.flush()
 
 
-def _renderer(target: TextIO, colour: bool | None) -> Processor:
+def _renderer(target: TextIO) -> Processor:
     if not target.isatty():
         return structlog.processors.JSONRenderer(serializer=_json)
-    wanted = not os.environ.get("NO_COLOR") if colour is None else colour
     # Rich's tracebacks would show local variables, secrets among them.
     return structlog.dev.ConsoleRenderer(
-        colors=wanted, timestamp_key="time", exception_formatter=structlog.dev.plain_traceback
+        colors=not os.environ.get("NO_COLOR"),
+        timestamp_key="time",
+        exception_formatter=structlog.dev.plain_traceback,
     )
 
 

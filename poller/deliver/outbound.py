@@ -7,8 +7,9 @@ from the environment, no second request behind the caller's back.
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, TypeAlias
 from urllib.parse import quote, unquote
@@ -176,7 +177,6 @@ class Outbound:
         concurrency: int,
         allow_private: Iterable[Network] = (),
         hidden: Sequence[str] = (),
-        monotonic: Callable[[], float] = lambda: asyncio.get_running_loop().time(),
         lookup: AbstractResolver | None = None,
         deadline_s: float = DEADLINE_S,
         tls: ssl.SSLContext | bool = True,
@@ -185,7 +185,6 @@ class Outbound:
         self._hidden = [each for text in hidden for each in _spellings(text)]
         self._guard = AddressGuard(tuple(allow_private))
         self._url = URL(url)
-        self._monotonic = monotonic
         self._deadline_s = deadline_s
         connector = aiohttp.TCPConnector(
             limit=concurrency,
@@ -210,17 +209,10 @@ class Outbound:
 
     async def post(self, *, body: bytes, headers: Mapping[str, str]) -> Answer:
         """Send one POST and read the answer; what the other side does is an Answer, never an exception."""
-        began = self._monotonic()
+        began = time.monotonic()
         answer = await self._attempt(body, headers)
-        took = (self._monotonic() - began) * 1000
-        return Answer(
-            status=answer.status,
-            fault=answer.fault,
-            detail=answer.detail,
-            excerpt=_blanked(answer.excerpt, self._hidden),
-            retry_after=answer.retry_after,
-            ms=took,
-        )
+        took_ms = (time.monotonic() - began) * 1000
+        return replace(answer, excerpt=_blanked(answer.excerpt, self._hidden), ms=took_ms)
 
     async def _attempt(self, body: bytes, headers: Mapping[str, str]) -> Answer:
         try:

@@ -29,8 +29,6 @@ class Moments:
         self._left = 0
         self._struck = asyncio.Event()
         self._blow: Callable[[], None] = lambda: None
-        self._sim = sim
-        self.mid_request = 0
         sim.between(before=self._asked, after=self._answered)
 
     async def strike(self, blow: Callable[[], None]) -> None:
@@ -56,7 +54,6 @@ class Moments:
                 asyncio.get_running_loop().call_later(late_s, self._strike)
 
     def _strike(self) -> None:
-        self.mid_request += self._sim.requests[-1].end == 0
         self._blow()
         self._struck.set()
 

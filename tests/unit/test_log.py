@@ -60,9 +60,10 @@ def test_colours_on_a_terminal(monkeypatch: pytest.MonkeyPatch, no_color: str, c
 
 
 @pytest.mark.parametrize("stream", [io.StringIO(), Terminal()], ids=["json", "console"])
-def test_no_secret_gets_out(stream: io.StringIO) -> None:
+def test_no_secret_gets_out(monkeypatch: pytest.MonkeyPatch, stream: io.StringIO) -> None:
     """A secret is hidden by its key and by its value: nested, in tracebacks, in other libraries' messages."""
-    log.configure(level="debug", secrets=[SECRET, "ab"], stream=stream, colour=False)
+    monkeypatch.setenv("NO_COLOR", "1")
+    log.configure(level="debug", secrets=[SECRET, "ab"], stream=stream)
     logger = structlog.get_logger()
     logger.info("a", token="short", nested={"api_key": "short", "deep": [{"x": f"<{SECRET}>"}]}, y=(SECRET,))
     logger.info(SECRET, **{SECRET: 1}, bound="about")
