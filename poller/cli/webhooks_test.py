@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -10,7 +9,7 @@ import typer
 from poller.app.wiring import endpoint_of
 from poller.config import Settings
 from poller.deliver.filters import wants_type
-from poller.deliver.settings import EndpointSettings, outbound_for
+from poller.deliver.settings import EndpointSettings
 from poller.deliver.trial import TEST_TYPE, Trial, send
 from poller.errors import SettingsError
 from poller.model import Event
@@ -65,12 +64,8 @@ async def tried(settings: Settings, name: str, type_: str, *, now: float) -> dic
         event = example_of(type_, endpoint=name, now=now)
     except Refused as exc:
         raise SettingsError([str(exc)]) from exc
-    outbound = outbound_for(replace(endpoint, concurrency=1))
-    try:
-        async with patience(f"waiting for {endpoint.host}"):
-            trial = await send(endpoint, event, outbound=outbound, now=now)
-    finally:
-        await outbound.close()
+    async with patience(f"waiting for {endpoint.host}"):
+        trial = await send(endpoint, event, now=now)
     return _told(endpoint, event, trial)
 
 

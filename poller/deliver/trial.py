@@ -7,9 +7,9 @@ from poller.model import Event, dumps, rfc3339
 
 from . import retry
 from .formats import FORMATS
-from .outbound import Answer, Outbound
+from .outbound import Answer
 from .retry import Verdict
-from .settings import EndpointSettings
+from .settings import EndpointSettings, outbound_for
 
 TEST_TYPE = "poller.webhook.test"
 
@@ -49,13 +49,17 @@ def example(endpoint: str, *, now: float, chance: Callable[[], float], type_: st
     return Event(id=event_id, type=type_, subject=f"webhook/{endpoint}", time=at, body=body)
 
 
-async def send(settings: EndpointSettings, event: Event, *, outbound: Outbound, now: float) -> Trial:
+async def send(settings: EndpointSettings, event: Event, *, now: float) -> Trial:
     """Send `event` once, by the endpoint's own format, secrets and guard."""
     request = FORMATS[settings.format](
         event, secrets=settings.secrets, at=now, content_type=settings.content_type
     )
     headers = {**settings.headers, **request.headers}
-    answer = await outbound.post(body=request.body, headers=headers)
+    outbound = outbound_for(settings)
+    try:
+        answer = await outbound.post(body=request.body, headers=headers)
+    finally:
+        await outbound.close()
     # The signature proves this one body and tells nothing of the secret; what the settings add may be one.
     shown = {**dict.fromkeys(settings.headers, "(set)"), **request.headers}
     judged = retry.judge(answer.status, retry_after=answer.retry_after, now=now)

@@ -13,7 +13,6 @@ import msgspec
 from poller import schemas
 from poller.deliver import trial
 from poller.deliver.filters import wanted_by, wants_source
-from poller.deliver.settings import outbound_for
 from poller.model import Event, dumps, loads, rfc3339
 from poller.store import snapshots
 from poller.store.letters import Letter, before_ms
@@ -223,12 +222,7 @@ class Actions:
         return Plan(title=f"Test {name}", button="Send a test", means=means, touches=0, perform=perform)
 
     async def _try(self, name: str, event: Event) -> TestDone:
-        settings = self._context.endpoints[name]
-        outbound = outbound_for(settings)
-        try:
-            told = await trial.send(settings, event, outbound=outbound, now=self._now())
-        finally:
-            await outbound.close()
+        told = await trial.send(self._context.endpoints[name], event, now=self._now())
         return TestDone(
             done=told.ok,
             means=told.verdict,

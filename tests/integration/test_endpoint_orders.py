@@ -19,7 +19,6 @@ from hookside import (
 )
 from waiting import wait_until
 
-from poller.deliver.outbound import Outbound
 from poller.deliver.trial import example, send
 from poller.store.connection import Connection
 from poller.store.keys import Keys
@@ -289,11 +288,10 @@ async def test_a_trial_shows_what_was_sent_and_what_to_think_of_it(
         receiving(Receiver(script=[200, 401, 302])) as receiver,
         delivering(connection, keys, receiver.url, headers={"authorization": "SECRET"}) as side,
     ):
-        outbound = Outbound(url=receiver.url, concurrency=1, allow_private=side.settings.allow_private)
         verdicts = []
         for _ in range(3):
             sent = example("hook", now=side.clock(), chance=side.chance)
-            trial = await send(side.settings, sent, outbound=outbound, now=side.clock())
+            trial = await send(side.settings, sent, now=side.clock())
             verdicts.append((trial.ok, trial.verdict.partition(";")[0]))
             assert "SECRET" not in f"{trial}"
             got = receiver.got[-1]
@@ -302,7 +300,6 @@ async def test_a_trial_shows_what_was_sent_and_what_to_think_of_it(
             sent = {name: value for name, value in trial.headers.items() if name != "authorization"}
             assert sent.items() <= got.headers.items()
             assert len([name for name in sent if name.startswith("webhook-")]) == 3
-        await outbound.close()
     assert verdicts[0][0]
     assert verdicts[1:] == [(False, "401: refused"), (False, "302: redirects are not followed")]
     assert len(set(receiver.ids)) == 3
