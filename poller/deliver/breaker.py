@@ -77,7 +77,7 @@ class Breaker:
         """Tell whether there is nothing new among the orders."""
         return orders.turn == self._turn and orders.turn == orders.obeyed
 
-    def heed(self, health: Health, notice: retry.Notice | None, *, now: float) -> None:
+    def heed(self, health: Health, notice: retry.NoticeType | None, *, now: float) -> None:
         """Take over a new health, and remember what is to be said of it."""
         if health.probing and not self.health.probing:
             self._log.warning("endpoint.probing", failures=health.failures)
@@ -94,7 +94,7 @@ class Breaker:
         ]
         self._changed()
 
-    def _told(self, notice: retry.Notice, *, now: float) -> dict[str, Any]:
+    def _told(self, notice: retry.NoticeType, *, now: float) -> dict[str, Any]:
         health, name = self.health, self._settings.name
         return {
             "id": f"webhook.{name}.{notice}.{int(now * 1000)}",

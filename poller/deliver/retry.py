@@ -122,7 +122,7 @@ def judge(status: int | None, *, retry_after: str | None, now: float) -> Judgeme
 
 
 Disabled = Literal["", "gone", "silent", "operator"]
-Notice = Literal["failing", "disabled", "recovered"]
+NoticeType = Literal["failing", "disabled", "recovered"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +171,7 @@ class Health:
             return False
         return self.last_success > since or now - last < PASS_WITHIN_S
 
-    def succeeded(self, *, now: float) -> tuple["Health", Notice | None]:
+    def succeeded(self, *, now: float) -> tuple["Health", NoticeType | None]:
         """Count a success: it ends failing and probing.
 
         Not a pause: nothing is sent while it lasts, so a success then belongs to a request of before.
@@ -189,7 +189,7 @@ class Health:
 
     def failed(
         self, *, now: float, pause_s: float = 0.0, probe: bool = False
-    ) -> tuple["Health", Notice | None]:
+    ) -> tuple["Health", NoticeType | None]:
         """Count a failed attempt, or a failed probe, and what it leads to."""
         probes = self.probes + 1 if probe else self.probes
         worse = replace(
@@ -202,7 +202,7 @@ class Health:
         )
         return worse.passed(now=now)
 
-    def passed(self, *, now: float) -> tuple["Health", Notice | None]:
+    def passed(self, *, now: float) -> tuple["Health", NoticeType | None]:
         """Let time pass: open the breaker, say failing, disable."""
         if self.disabled or not self.failing_since:
             return self, None
@@ -215,7 +215,7 @@ class Health:
             return replace(state, said="failing"), "failing"
         return state, None
 
-    def gone(self, *, now: float) -> tuple["Health", Notice | None]:
+    def gone(self, *, now: float) -> tuple["Health", NoticeType | None]:
         """Answer a 410: disable at once."""
         if self.disabled:
             return self, None

@@ -28,8 +28,6 @@ from poller.watch.upstream import Answer, Ticket, Upstream
 
 T = TypeVar("T")
 Meaning = Literal["open", "won", "lost"]
-
-
 Unit = Literal["requests", "tokens"]
 
 
