@@ -3,25 +3,12 @@
 from poller.simulators.simulator import Options, Simulator
 
 from .api import Api
-from .life import Team, life_of
+from .life import life_of
 from .orders import Orders
-from .populate import Population
 from .switches import Switches
-from .tokens import Token
 from .world import DEMO_TOKEN, EXAMPLE, World
 
-__all__ = [
-    "DEMO_TOKEN",
-    "EXAMPLE",
-    "Orders",
-    "Population",
-    "Switches",
-    "Team",
-    "Token",
-    "World",
-    "build",
-    "life_of",
-]
+__all__ = ["EXAMPLE", "Orders", "Switches", "World", "build", "life_of"]
 
 
 def build(options: Options, world: World | None = None) -> Simulator[World, Orders, Switches]:

@@ -6,7 +6,7 @@ It offers no updated_since, no order that could be relied on, no timestamps, as 
 from poller.simulators.simulator import Options, Simulator
 
 from .api import Api
-from .fields import ROLES, Role
+from .fields import ROLES
 from .life import Agency, life_of
 from .orders import Orders
 from .populate import Population
@@ -17,8 +17,8 @@ __all__ = [
     "DEMO_TOKEN",
     "ROLES",
     "Agency",
+    "Orders",
     "Population",
-    "Role",
     "Switches",
     "World",
     "build",

@@ -6,13 +6,12 @@ Sources: the vendor's specifications of v1 and v2, its pages on limits and error
 from poller.simulators.simulator import Options, Simulator
 
 from .api import Api
-from .life import Team, life_of
+from .life import life_of
 from .orders import Orders
-from .populate import Population
 from .switches import Switches
 from .world import DEMO_TOKEN, World
 
-__all__ = ["DEMO_TOKEN", "Orders", "Population", "Switches", "Team", "World", "build", "life_of"]
+__all__ = ["Orders", "Switches", "World", "build", "life_of"]
 
 
 def build(options: Options, world: World | None = None) -> Simulator[World, Orders, Switches]:
