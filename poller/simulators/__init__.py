@@ -20,7 +20,7 @@ SIMULATORS: Mapping[str, Callable[..., Simulator[Any, Any, Any]]] = MappingProxy
 PORTS: Mapping[str, int] = MappingProxyType({kind: 8310 + 10 * at for at, kind in enumerate(SIMULATORS)})
 """Where each listens unless told otherwise; its admin port is the next."""
 
-__all__ = ["PORTS", "SIMULATORS", "Options", "Simulator", "serve", "simulate"]
+__all__ = ["PORTS", "SIMULATORS", "Options", "serve", "simulate"]
 
 
 @asynccontextmanager

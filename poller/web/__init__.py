@@ -1,6 +1,5 @@
 """What the service answers over HTTP: health, metrics, API, the page."""
 
-from .answers import Overview
 from .application import Web, opened
 from .context import Door, Pulse, SourceFacts, WebContext
 from .serving import Listener, listen
@@ -8,7 +7,6 @@ from .serving import Listener, listen
 __all__ = [
     "Door",
     "Listener",
-    "Overview",
     "Pulse",
     "SourceFacts",
     "Web",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from . import cloudevents, slack
-from .request import Format, Request
+from .request import Format
 
 FORMATS: Mapping[str, Format] = {"cloudevents": cloudevents.render, "slack": slack.render}
 
@@ -14,4 +14,4 @@ RATES: Mapping[str, str] = {"slack": "1/s"}
 """The rate of a format where the settings name none. Slack: one message a second for each hook
 (https://docs.slack.dev/apis/web-api/rate-limits)."""
 
-__all__ = ["FORMATS", "RATES", "UNSIGNED", "Format", "Request"]
+__all__ = ["FORMATS", "RATES", "UNSIGNED"]
