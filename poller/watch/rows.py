@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec.structs import replace
+
 from .batch import UNSEEN, WriteBatch
 from .details import Arrived
 from .diff import Diff, compare, worth_saying
@@ -144,7 +146,8 @@ class Rows:
         if known.gone:
             suffix = "restored" if "restored" in kind.suffixes else "appeared"
             called = session.meaning(known)
-            since = session.last_sight(kind.name, row.record_id, known)
+            told_by = known if session.agrees(known) else replace(known, detail_at=0.0)
+            since = session.last_sight(kind.name, row.record_id, told_by)
             moved = kind.verdict(compare(kind.shape, known.row or {}, row.view)) != "updated"
             if kind.echoes and moved:
                 known.status_after = known.status_after or since

@@ -182,6 +182,11 @@ class SourceSession:
             return last
         return max(last, mine.shown_at if undated else mine.sure_at)
 
+    def agrees(self, known: Known) -> bool:
+        """Whether both views have the same status; a detail view with another than the row told nothing."""
+        judge = self.source.judge
+        return not (known.row and known.detail) or judge(known.row).status == judge(known.detail).status
+
     def last_sight(self, kind: str, record_id: str, known: Known) -> float:
         """Start of the request that last showed one that was gone; of its tombstone, when it was missed."""
         return max(self.last_seen[kind].get(record_id, known.row_at), known.detail_at) or known.gone_at

@@ -373,6 +373,26 @@ async def test_a_loss_while_it_was_removed_lies_after_its_last_sight(connection:
         assert is_start_of(sim, moments(lost)[0], sight)
 
 
+async def test_a_win_that_its_view_alone_had_shown_before_it_went_lies_before_that(
+    connection: Connection,
+) -> None:
+    """The view told nothing, for the row had the status of before: the win is told when the deal is back."""
+    async with drum(connection, conversion_after=None) as (sim, watched):
+        await watched.sweep()
+        await watched.events()
+        (entry, *_) = sim.orders.win(101)
+        for _ in range(3):
+            await watched.details(["opportunity/101"])
+        sim.orders.archive(101)
+        for _ in range(2):
+            await watched.sweep()
+        sim.orders.restore(101)
+        await watched.cycle_quietly()
+        won = next(event for event in await watched.events() if event["type"].endswith(".won"))
+        before, after = moments(won)
+        assert before <= entry.at <= after
+
+
 async def test_a_win_while_it_was_removed_lies_after_its_last_sight_as_a_deal(connection: Connection) -> None:
     """It is back as a project: the sweeps of deals since it was gone did not see it, won or not."""
     async with drum(connection, records=12) as (sim, watched):
