@@ -155,6 +155,24 @@ async def test_an_empty_first_answer_is_no_baseline(connection: Connection) -> N
         assert event["data"]["object"]["counts"]["opportunity"] == len(sim.world.live("opportunity"))
 
 
+@pytest.mark.parametrize("headers", ["off", "pagy8"])
+async def test_an_empty_page_amid_the_first_reading_is_no_end(connection: Connection, headers: str) -> None:
+    """Neither where counts tell nor where only a second reading does: those behind it are not new later."""
+    async with drum(connection, begin=False, records=30, items_cap=5, headers=headers) as (sim, watched):
+
+        async def spoil(request: Any) -> None:
+            if request.path.endswith("opportunities") and "page=2" in request.query:
+                sim.between()
+                sim.fail_next("empty", path="opportunities")
+
+        sim.between(before=spoil)
+        await watched.sweep()
+        (event,) = await watched.events()
+        assert event["data"]["object"]["counts"]["opportunity"] == len(sim.world.live("opportunity"))
+        await watched.sweep()
+        assert await watched.told() == []
+
+
 # --- winning --------------------------------------------------------------------------------------
 
 

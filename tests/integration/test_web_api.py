@@ -687,6 +687,8 @@ async def test_many_events_and_endpoints(redis_url: str) -> None:
             for start in range(0, 10_000, 1000):
                 await here.publish(*[event(start + n) for n in range(1000)])
             (place,) = await here.publish(event(1, type="drum.opportunity.won"))
+            known = kept(Known(row={"id": 5}, row_at=1.0, revision=1))
+            await connection.commands.hset(here.keys.records("acme", "opportunity"), "5", known)
             await wait_until(lambda: here.web.warm, "the templates are compiled", 10)
             for path in (
                 "/",
