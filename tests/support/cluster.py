@@ -1,6 +1,7 @@
 """A real Valkey Cluster for tests: three masters and three replicas on loopback, which can be killed."""
 
 import random
+import re
 import shutil
 import socket
 import time
@@ -50,6 +51,11 @@ class Node:
         """One CLUSTER command, its answer as it came (redis-py reads those that it knows by one word)."""
         with self.client() as client:
             return client.execute_command("CLUSTER", *words)
+
+    def settle(self) -> None:
+        """Give up moves of slots that were begun: what was not moved would be sent to and fro for ever."""
+        for slot in re.findall(r"\[(\d+)-[<>]-", self.ask("NODES").decode()):
+            self.ask("SETSLOT", slot, "STABLE")
 
     def replication(self) -> dict[str, Any]:
         """Its role, and who follows it how."""
@@ -160,6 +166,8 @@ class Cluster:
         await wait_until(lambda: len(self.masters()) == MASTERS, "a replica to take over", READY_S)
         for node in self.nodes:
             node.start()  # not before: a master that comes back empty would have its replica forget all
+        for node in self.masters():
+            node.settle()
         await wait_until(self.is_whole, "the cluster to be whole", READY_S)
 
     def stop(self) -> None:
