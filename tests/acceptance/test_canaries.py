@@ -246,9 +246,10 @@ async def test_no_canary_gets_out(tmp_path: Path, figures: Figures) -> None:
             )
             for command in COMMANDS:
                 written[" ".join(command)] = await _said(place, *command)
-            await client.hset(Keys().head("echo"), "memory", b"{")  # what only a fault of ours could leave
             proxy.error = "OOM command not allowed"
             await wait_until(lambda: running.logged("unit.stopped"), "a unit that stops", 30)
+            # What only a fault of ours could leave; while nobody writes, or a commit would write it over.
+            await client.hset(Keys().head("echo"), "memory", b"{")
             away = await _shown(
                 f"http://127.0.0.1:{port}", canaries["web.token"], canaries["web.metrics_token"]
             )
