@@ -25,6 +25,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
+from operator import itemgetter
 from typing import Protocol
 
 from poller.watch.agenda import SWEEP_WEIGHT, Agenda, Choice
@@ -182,6 +183,48 @@ class Proportional:
 
     def read(self, unit: int, now: float, found: int) -> None:
         heapq.heappush(self._due, (now + self._intervals[unit], unit))
+
+
+class Cubed:
+    """The trial of anchors/polling.md §7: believed rate × age³, a gamma prior fitted each 2,000 readings."""
+
+    GUESS_OVER_S = 5 * DAY_S
+    FIT_AFTER = 2000
+
+    def __init__(self, units: Sequence[Unit]) -> None:
+        self._read_at = [-1000.0 * (at + 1) / len(units) for at in range(len(units))]
+        self._found, self._over_s = [0] * len(units), [0.0] * len(units)
+        self._prior = PER_DAY / DAY_S * self.GUESS_OVER_S, self.GUESS_OVER_S
+        self._roots: list[float] = []
+        self._reads = 0
+
+    def next(self, now: float) -> int:
+        if not self._roots:
+            self._roots = [self._root(at) for at in range(len(self._read_at))]
+        ages = (root * (now - at) for root, at in zip(self._roots, self._read_at, strict=True))
+        return max(enumerate(ages), key=itemgetter(1))[0]
+
+    def read(self, unit: int, now: float, found: int) -> None:
+        self._found[unit] += found > 0
+        self._over_s[unit] += now - self._read_at[unit]
+        self._read_at[unit] = now
+        self._reads += 1
+        if self._reads % self.FIT_AFTER:
+            self._roots[unit] = self._root(unit)
+        else:
+            self._fit()
+
+    def _root(self, unit: int) -> float:
+        seen, over_s = self._prior
+        return ((self._found[unit] + seen) / (self._over_s[unit] + over_s)) ** (1 / 3)
+
+    def _fit(self) -> None:
+        mean = sum(self._found) / sum(self._over_s)
+        past = [*zip(self._found, self._over_s, strict=True)]
+        spread = sum((seen - mean * over_s) ** 2 - mean * over_s for seen, over_s in past)
+        spread /= sum(over_s**2 for _, over_s in past)
+        if mean > 0 and spread > 0:
+            self._prior, self._roots = (mean**2 / spread, mean / spread), []
 
 
 class Learner:
@@ -451,6 +494,7 @@ def contest(
         policies: dict[str, Policy] = {
             "round robin": InTurn(units),
             "proportional": Proportional(units, per_s),
+            **({} if sizes else {"age³": Cubed(units)}),
             "rates told": RatesTold(units, per_s, draws, further),
             "learner": Learner(units, per_s, draws, further),
             "poller": OurAgenda(units) if sizes else OurDetails(units),
