@@ -172,7 +172,8 @@ class Poll:
         mine = session.memory.lists[name]
         while True:
             size = mine.sizing.size or session.manner.page_size
-            pages = session.source.pages(name, size=size, ticket=ticket, since=since)
+            first = not mine.baselined
+            pages = session.source.pages(name, size=size, ticket=ticket, since=since, first=first)
             try:
                 async with aclosing(pages):
                     async for page in pages:

@@ -138,6 +138,36 @@ async def test_what_is_here_is_not_gone(kind: str, fakestore: Connection) -> Non
         assert await told(seen) == []
 
 
+@pytest.mark.parametrize("nth", range(1, 6))
+@pytest.mark.parametrize("kind", HERE)
+async def test_an_empty_page_amid_the_first_reading_makes_nobody_new(
+    kind: str, nth: int, fakestore: Connection
+) -> None:
+    """One answer that says it is the end: what lies behind was there all the time, and is no news later."""
+    options, switches = Options(records=RECORDS, seed=4, today=today()), GIVEN[kind].small_pages
+    async with (
+        serve(kind, options=options, **switches) as sim,
+        watching(fakestore, Keys(), kind=kind, url=sim.url, token=sim.token) as seen,
+    ):
+        pages = list[str]()
+
+        async def spoil(asked: Any) -> None:
+            pages.extend([asked.path] if not pages or asked.path == pages[0] else [])
+            if asked.path == pages[0] and len(pages) == nth:
+                sim.fail_next("empty")
+
+        sim.between(before=spoil)
+        await seen.cycle_quietly()
+        sim.between()
+        for _ in range(2):
+            await seen.cycle_quietly()
+        (event,) = await seen.events()
+        assert event["type"] == "poller.source.baseline_completed"
+        listed = {each: len(await seen.session.snapshots.listed_ids(each)) for each in SOURCES[kind].lists}
+        assert event["data"]["object"]["counts"] == listed
+        assert len(pages) > nth
+
+
 @pytest.mark.parametrize("kind", HERE)
 async def test_what_is_gone_is_removed_once(kind: str, fakestore: Connection) -> None:
     """By 404, by a tombstone, by a log: each API says it in its way."""

@@ -258,12 +258,14 @@ class Source(Protocol):
     def lists(self) -> tuple[str, ...]:
         """The kinds that have a list, in the order in which they are to be read."""
 
-    def pages(self, kind: str, *, size: int, ticket: Ticket, since: str = "") -> Pages:
+    def pages(self, kind: str, *, size: int, ticket: Ticket, since: str = "", first: bool = False) -> Pages:
         """Read a list to its end, page by page; at least one page. One that cannot be believed raises.
 
         `since` is the cursor that the last reading ended with; empty: read everything. A source that
         cannot go on from there (too old a cursor) reads everything too: its pages say `whole`. One whose
         readings are all whole may then give pages without rows that the server says are `unchanged`.
+        `first`: nothing is known to be in the list yet, so what looks like its end is asked for twice. It
+        may be a passing fault, and nothing else would show it: who comes behind would be new the next time.
         """
 
     async def read(self, kind: str, record_id: str, *, ticket: Ticket, tag: str = "") -> Found:

@@ -179,6 +179,7 @@ class Close:
         size: int,
         ticket: Ticket,
         since: str = "",
+        first: bool = False,
     ) -> AsyncGenerator[Page, None]:
         """Read what changed since the cursor, or all; the last page has what is told beside the rows.
 
@@ -187,7 +188,7 @@ class Close:
         """
         mark = _Mark.read(since)
         whole, reading = mark is None, _Progress(mark)
-        asking = Asking(self._upstream, PATH, ticket=ticket, size=size)
+        asking = Asking(self._upstream, PATH, ticket=ticket, size=size, first=first)
         async for part in asking.rows({}, DATES, mark.at_us - _LATE_US if mark else None):
             page = reading.take(part, whole=whole)
             if page.ids or (whole and not reading.pages):

@@ -87,8 +87,9 @@ def written(at_us: int) -> str:
 class Asking:
     """One reading of the list."""
 
-    def __init__(self, upstream: Upstream, path: str, *, ticket: Ticket, size: int) -> None:
+    def __init__(self, upstream: Upstream, path: str, *, ticket: Ticket, size: int, first: bool) -> None:
         self._upstream, self._path, self._ticket = upstream, path, ticket
+        self._first = first
         self._size: dict[str, str | int] = {"_limit": size} if size < PAGE else {}
         self._pages = 0
 
@@ -151,6 +152,12 @@ class Asking:
         raise BadAnswer(msg)
 
     async def _ask(self, params: Mapping[str, str | int]) -> Part:
+        part = await self._answered(params)
+        if self._first and not part.heads:
+            part = await self._answered(params)
+        return part
+
+    async def _answered(self, params: Mapping[str, str | int]) -> Part:
         self._pages += 1
         if self._pages > MOST_PAGES:
             msg = f"{self._path} has no end after {MOST_PAGES} pages"

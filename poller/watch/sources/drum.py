@@ -71,8 +71,6 @@ class Drum:
         self._account = account
         self._upstream = upstream
         self._tagged: dict[tuple[str, int, int], _Tagged] = {}
-        self._ended: set[str] = set()
-        """The lists whose end was told twice in a row, once."""
 
     async def close(self) -> None:
         """Give the connections back."""
@@ -89,6 +87,7 @@ class Drum:
         size: int,
         ticket: Ticket,
         since: str = "",
+        first: bool = False,
     ) -> AsyncGenerator[Page, None]:
         """Read a list until a page is empty, repeats, brings no new id, or the headers prove the end.
 
@@ -101,10 +100,8 @@ class Drum:
         for number in range(1, MOST_PAGES + 1):
             known = tagged.get((kind, number, size)) if since == TAGGED else None
             answer = await self._page(kind, number, size, ticket, known)
-            if number > 1 and kind not in self._ended and _is_end(answer):
-                # A passing fault looks like that, too, and in a first reading nothing else would show it.
+            if first and number > 1 and _is_end(answer):
                 answer = await self._page(kind, number, size, ticket, known)
-                self._ended |= {kind} if _is_end(answer) else set()
             if answer is None:
                 return
             page, tag = _shown(answer, known, f"page {number} of {_PATHS[kind]}")

@@ -169,7 +169,7 @@ class Pipedrive:
     # --- lists --------------------------------------------------------------------------------
 
     async def pages(
-        self, kind: str, *, size: int, ticket: Ticket, since: str = ""
+        self, kind: str, *, size: int, ticket: Ticket, since: str = "", first: bool = False
     ) -> AsyncGenerator[Page, None]:
         """Read a list and then its archived part by cursors; a page that is short is not the last.
 
@@ -185,6 +185,9 @@ class Pipedrive:
                 params = _asked(shelf, run, min(size, MOST_ROWS), cursor)
                 answer = await self._shown(kind, shelf, params, ticket)
                 envelope = opened(answer, shelf.path)
+                if first and not envelope.filled:
+                    answer = await self._shown(kind, shelf, params, ticket)
+                    envelope = opened(answer, shelf.path)
                 yield await self._page(kind, shelf, run, answer, envelope, ticket)
                 cursor = envelope.cursor
                 if not cursor:

@@ -37,6 +37,11 @@ class Envelope(msgspec.Struct):
     additional_data: More | None = None
 
     @property
+    def filled(self) -> bool:
+        """Whether anything is in it."""
+        return bytes(self.data) not in {b"[]", b"null"}
+
+    @property
     def cursor(self) -> str:
         """Where the next page begins; empty on the last one, however that is said."""
         return (self.additional_data and self.additional_data.next_cursor) or ""
