@@ -21,8 +21,8 @@ TAIL = 0.95
 URGE = 0.75
 """How much more an age counts from there on, in squares of it, before a change was found. By the bench a tail
 no longer than round robin's needs 0.4 to 0.9 while rates are being learned."""
-MOST_URGE = 2.0
-"""… and at most: 2 costs 2 % of the mean."""
+MOST_URGE = 1.5
+"""… and at most: while nothing is known, all are late alike, and no urge would be enough."""
 URGED = 0.5
 """How far a change moves it: by so much of what it was likelier than LATE to be found late."""
 LATE = 0.048
