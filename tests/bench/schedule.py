@@ -9,9 +9,10 @@ sessions the record has had; `rates told` knows each rate itself. Ours has only 
 sessions less than 1 is possible.
 
 Details alone: 500 records, 0.5 requests a second, 0.2 changes of a record a day; the first third of the
-time (`--warm`) is for learning and not counted. Mixed: two lists and their details at 0.8 requests a second,
-a row and a detail each changing 0.2 times a day; a row's change counts SWEEP_WEIGHT times. The last table is
-Markdown, as the README quotes it.
+time (`--warm`) is for learning and not counted. Under Poisson their delays are those to be expected between
+the readings that were made, else those of the changes that happened. Mixed: two lists and their details at
+0.8 requests a second, a row and a detail each changing 0.2 times a day; a row's change counts SWEEP_WEIGHT
+times. The last table is Markdown, as the README quotes it.
 """
 
 import argparse
@@ -20,7 +21,7 @@ import math
 import random
 import statistics
 import time
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -121,16 +122,41 @@ class Told:
     weights: list[float] = field(default_factory=list)
     of_list: list[bool] = field(default_factory=list)
     """Whether a sweep told it, or a detail."""
+    gaps: dict[float, float] = field(default_factory=dict)
+    """Instead of these: time between two readings -> changes to be expected in all such times together.
+
+    Where each change comes by itself its delay may be any up to that time. So nothing is left to the chance
+    of when it came, and what is compared are the readings.
+    """
     requests: int = 0
     cpu_s: float = 0.0
 
     @property
     def mean(self) -> float:
         """Weighted."""
+        if self.gaps:
+            return sum(gap / 2 * count for gap, count in self.gaps.items()) / self.changes
         return sum(map(float.__mul__, self.delays, self.weights)) / sum(self.weights)
+
+    @property
+    def changes(self) -> float:
+        """How many were told."""
+        return sum(self.gaps.values()) or len(self.delays)
+
+    @property
+    def most(self) -> float:
+        """The longest delay."""
+        return max(self.gaps or self.delays)
 
     def percentile(self, share: float) -> float:
         """Weighted likewise."""
+        if self.gaps:
+            late = (1 - share) * self.changes
+            return bisect_left(
+                range(round(self.most)),
+                -late,
+                key=lambda at: -sum(count * (1 - at / gap) for gap, count in self.gaps.items() if gap > at),
+            )
         left = share * sum(self.weights)
         for delay, weight in sorted(zip(self.delays, self.weights, strict=True)):
             left -= weight
@@ -142,6 +168,8 @@ class Told:
         """Another run of the same policy."""
         self.delays += one.delays
         self.weights += one.weights
+        for gap, count in one.gaps.items():
+            self.gaps[gap] = self.gaps.get(gap, 0.0) + count
         self.requests += one.requests
         self.cpu_s += one.cpu_s
 
@@ -389,10 +417,13 @@ class OurAgenda:
             self.agenda.read(self._choice, now=now, changed=found > 0)
 
 
-def run(policy: Policy, units: Sequence[Unit], *, until: float, per_s: float, warm: float) -> Told:
-    """Spend evenly until the end; changes before `warm` are not counted."""
+def run(
+    policy: Policy, units: Sequence[Unit], *, until: float, per_s: float, warm: float, expected: bool = False
+) -> Told:
+    """Spend evenly until the end; changes before `warm` are not counted. `expected`: see `Told.gaps`."""
     for unit in units:
         unit.read_to = 0
+    read_at = [0.0] * len(units)
     told, now, began = Told(), 0.0, time.process_time()
     while now < until:
         at = policy.next(now)
@@ -403,11 +434,15 @@ def run(policy: Policy, units: Sequence[Unit], *, until: float, per_s: float, wa
         now += unit.cost / per_s
         first = unit.read_to
         while unit.read_to < len(unit.changes) and unit.changes[unit.read_to] <= now:
-            if unit.changes[unit.read_to] >= warm:
+            if unit.changes[unit.read_to] >= warm and not expected:
                 told.delays.append(now - unit.changes[unit.read_to])
                 told.weights.append(unit.weight)
                 told.of_list.append(bool(unit.list))
             unit.read_to += 1
+        if expected and now > warm:
+            gap = now - max(warm, read_at[at])
+            told.gaps[gap] = told.gaps.get(gap, 0.0) + unit.rate * gap
+        read_at[at] = now
         policy.read(at, now, unit.read_to - first)
         told.requests += unit.cost
     told.cpu_s = time.process_time() - began
@@ -466,7 +501,7 @@ class Contest:
         for name, each in self.told.items():
             print(
                 f"  {name:<22}{each.mean / self.least:>6.2f} × {each.percentile(0.95):>8.0f} s p95"
-                f"{max(each.delays):>8.0f} s max {len(each.delays):>8} changes"
+                f"{each.most:>8.0f} s max {each.changes:>8.0f} changes"
                 f"{each.cpu_s / max(1, each.requests) * 1e6:>6.0f} µs a request",
                 flush=True,
             )
@@ -503,7 +538,14 @@ def contest(
             if given.who not in name:
                 continue
             told.setdefault(name, Told()).add(
-                run(policy, units, until=until, per_s=per_s, warm=until * given.warm)
+                run(
+                    policy,
+                    units,
+                    until=until,
+                    per_s=per_s,
+                    warm=until * given.warm,
+                    expected=process == "Poisson" and not sizes,
+                )
             )
     return Contest(process, named(population, sizes), statistics.mean(leasts), told)
 
